@@ -1,0 +1,266 @@
+"""The recipe's sections and their defaults: the one place where a key, its type and its meaning stand.
+
+Names are the Hugging Face ones where one exists. `load.py` turns YAML into these models; `training/arguments.py` maps
+`TrainingSection` to the installed `transformers.TrainingArguments`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from sftgo_cli.recipe.options import MethodChoice, StrictModel
+
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+OpenFraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Interval = Literal["no", "steps", "epoch"]
+Format = Literal["auto", "alpaca", "messages", "sharegpt", "prompt_completion", "text", "tokenized"]
+
+
+class ModelSection(StrictModel):
+    """Which base model, at which revision, in which compute type."""
+
+    name_or_path: str = Field(description="Hub id, local folder, or builtin:tiny")
+    revision: str | None = Field(None, description="Branch, tag or commit on the Hub")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("bfloat16", description="Compute type")
+    attn_implementation: str | None = Field(None, description="sdpa, eager, flash_attention_2, ...; null lets it choose")
+    trust_remote_code: bool = Field(False, description="Run code that comes with the model")
+    quantization: Literal["nf4", "fp4", "int8"] | None = Field(
+        None, description="Load the frozen base weights quantised (QLoRA); needs the extra `quantization`"
+    )
+
+
+class SourceSection(StrictModel):
+    """One data source: where its rows are and how they are read."""
+
+    path: str = Field(description="Hub id, local file or folder, or builtin:NAME")
+    name: str | None = Field(None, description="Configuration of a Hub data set")
+    split: str = Field("train", description="Split to read")
+    revision: str | None = Field(None, description="Branch, tag or commit on the Hub")
+    format: Format = Field("auto", description="Row format; auto finds it from the columns")
+    columns: dict[str, str] = Field(default_factory=dict, description="Our column name: the data's column name")
+    max_samples: PositiveInt | None = Field(None, description="Use at most the first N rows")
+
+
+class TrainSource(SourceSection):
+    """A training source; `weight` w draws floor(w n) of its n rows each epoch (w > 1 repeats)."""
+
+    weight: Positive = Field(1.0, description="Share of the source's rows drawn each epoch; above 1 repeats rows")
+
+
+class EvalSource(StrictModel):
+    """A named evaluation set: a source of its own, or a fraction held out of the training rows."""
+
+    path: str | None = Field(None, description="Hub id, local file or folder, or builtin:NAME")
+    name: str | None = None
+    split: str = Field("train", description="Split to read")
+    revision: str | None = None
+    format: Format = "auto"
+    columns: dict[str, str] = Field(default_factory=dict)
+    max_samples: PositiveInt | None = None
+    fraction: OpenFraction | None = Field(None, description="Hold out this fraction of the training rows instead")
+
+
+class DataSection(StrictModel):
+    """Training and evaluation rows, and how they become tokens."""
+
+    train: list[TrainSource] = Field(min_length=1, description="Sources, mixed by weight")
+    eval: dict[str, EvalSource] = Field(default_factory=dict, description="Named evaluation sets")
+    max_length: Annotated[int, Field(ge=2)] = Field(2048, description="Longest sample in tokens")
+    on_overlong: Literal["truncate", "drop", "error"] = Field("truncate", description="What happens to longer samples")
+    train_on: Literal["assistant", "completion", "all"] = Field("assistant", description="Which tokens are supervised")
+    chat_template: str | None = Field(None, description="Name of a shipped template, a .jinja file, or inline Jinja")
+    packing: bool = Field(True, description="Put several whole samples in one sequence of max_length")
+    max_unsupervised_fraction: Fraction = Field(
+        0.01, description="Refuse to train when more rows than this have no supervised token"
+    )
+
+
+class GroupingSection(StrictModel):
+    """How token scores become groups; see METHODS: the k-th largest score is the threshold, ties included."""
+
+    important_fraction: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
+        None, description="Share of each sample's tokens that is important (two groups); default 0.3"
+    )
+    boundaries: list[OpenFraction] | None = Field(
+        None, description="Cumulative fractions from the top, strictly increasing: more than two groups"
+    )
+    special_tokens: Literal["important", "unimportant", "scored"] = Field(
+        "important", description="Group of special tokens and the end of turn, which are frequent and so score low"
+    )
+    invert: bool = Field(False, description="Rank by the negated score (a control)")
+
+    def cuts(self) -> list[float]:
+        """The cumulative fractions from the top, one fewer than there are groups."""
+        if self.boundaries is not None:
+            return list(self.boundaries)
+        return [0.3 if self.important_fraction is None else self.important_fraction]
+
+    def num_groups(self) -> int:
+        """Number of groups G."""
+        return len(self.cuts()) + 1
+
+
+class TrainingSection(StrictModel):
+    """The Trainer's own option names, with our defaults; the refused ones are listed in `REFUSED_TRAINING_KEYS`."""
+
+    output_dir: str = Field(description="The run's folder, relative to the working directory")
+    num_train_epochs: Positive = 3.0
+    max_steps: Annotated[int, Field(ge=-1)] = Field(-1, description="Stop after this many optimizer steps; -1: by epochs")
+    learning_rate: NonNegative = 1.0e-5
+    per_device_train_batch_size: PositiveInt = Field(8, description="Rows (bins when packing) per micro-batch and device")
+    per_device_eval_batch_size: PositiveInt = 8
+    gradient_accumulation_steps: PositiveInt = 1
+    lr_scheduler_type: str = "cosine"
+    lr_scheduler_kwargs: dict[str, Any] | None = None
+    warmup_ratio: Fraction | None = Field(None, description="Share of the steps that warms the learning rate up")
+    warmup_steps: NonNegativeInt | None = None
+    optim: str = "adamw_torch"
+    optim_args: str | None = None
+    weight_decay: NonNegative = 0.0
+    adam_beta1: Fraction = 0.9
+    adam_beta2: Fraction = 0.999
+    adam_epsilon: Positive = 1e-8
+    max_grad_norm: NonNegative = 1.0
+    seed: NonNegativeInt = 42
+    data_seed: NonNegativeInt | None = Field(None, description="Order of the rows; default: seed")
+    gradient_checkpointing: bool = False
+    gradient_checkpointing_kwargs: dict[str, Any] | None = None
+    torch_compile: bool = False
+    torch_compile_backend: str | None = None
+    torch_compile_mode: str | None = None
+    tf32: bool | None = None
+    use_cpu: bool = False
+    full_determinism: bool = False
+    neftune_noise_alpha: Positive | None = None
+    train_sampling_strategy: Literal["random", "sequential", "group_by_length"] = "random"
+    logging_strategy: Literal["no", "steps", "epoch"] = "steps"
+    logging_steps: PositiveInt = 10
+    logging_first_step: bool = True
+    report_to: str | list[str] = "none"
+    run_name: str | None = None
+    project: str = "huggingface"
+    disable_tqdm: bool | None = None
+    eval_strategy: Interval | None = Field(None, description="Default: epoch when there are evaluation sets, else no")
+    eval_steps: PositiveInt | None = None
+    eval_delay: NonNegative = 0.0
+    eval_on_start: bool = False
+    save_strategy: Interval = "epoch"
+    save_steps: PositiveInt = 500
+    save_total_limit: Annotated[int, Field(ge=2)] | None = Field(
+        2, description="Checkpoints kept; at least two, so that one is whole while another is written"
+    )
+    load_best_model_at_end: bool = False
+    metric_for_best_model: str | None = Field(None, description="Default: eval_<first set>_loss")
+    greater_is_better: bool | None = None
+    early_stopping_patience: PositiveInt | None = Field(None, description="Stop after N evaluations without improvement")
+    early_stopping_threshold: NonNegative = 0.0
+    push_to_hub: bool = False
+    hub_model_id: str | None = None
+    hub_strategy: Literal["end", "every_save", "checkpoint", "all_checkpoints"] = "every_save"
+    hub_private_repo: bool | None = None
+    dataloader_num_workers: NonNegativeInt = 0
+    dataloader_pin_memory: bool = True
+    dataloader_persistent_workers: bool = False
+    dataloader_prefetch_factor: PositiveInt | None = None
+    ddp_backend: str | None = None
+    ddp_timeout: PositiveInt = 1800
+    ddp_bucket_cap_mb: PositiveInt | None = None
+    fsdp: str | None = Field(None, description="Set by the accelerate configuration; here only to be explicit")
+    deepspeed: str | None = Field(None, description="DeepSpeed JSON file")
+
+
+REFUSED_TRAINING_KEYS: dict[str, str] = {
+    "label_smoothing_factor": "the loss is exactly the objective's; remove it",
+    "use_liger_kernel": "it replaces the loss and drops per-token weights; sftgo has its own head",
+    "auto_find_batch_size": "it would change the optimizer step's rows silently; set per_device_train_batch_size",
+    "ignore_data_skip": "resuming would train rows twice; sftgo restores the exact position",
+    "context_parallel_size": "context parallelism would split samples across ranks; not supported",
+    "average_tokens_across_devices": "always exact over the whole optimizer step; remove it",
+    "dataloader_drop_last": "no row is ever dropped; remove it",
+    "bf16": "set model.dtype: bfloat16",
+    "fp16": "set model.dtype: float16",
+    "logging_nan_inf_filter": "it hides divergence; sftgo stops instead",
+    "logging_dir": "the run's folder holds metrics.jsonl; trackers choose their own folder",
+    "group_by_length": "use train_sampling_strategy: group_by_length",
+    "remove_unused_columns": "per-token columns must reach the loss; remove it",
+    "resume_from_checkpoint": "run the same command again: it resumes by itself",
+    "do_train": "use `sftgo train`",
+    "do_eval": "use `sftgo eval` or training.eval_strategy",
+    "local_rank": "ranks come from the launcher",
+}
+
+
+class EvaluationSection(StrictModel):
+    """What `sftgo eval` measures; default: every set of `data.eval`."""
+
+    sets: list[str] | None = Field(None, description="Names from data.eval; null means all of them")
+    tasks: list[str] = Field(default_factory=list, description="lm-evaluation-harness tasks (extra)")
+    max_new_tokens: PositiveInt = 256
+
+
+class Recipe(StrictModel):
+    """A whole recipe, every default filled in."""
+
+    model: ModelSection
+    data: DataSection
+    curation: list[MethodChoice] = Field(default_factory=list)
+    scoring: MethodChoice
+    grouping: GroupingSection = Field(default_factory=GroupingSection)
+    objective: MethodChoice
+    tuning: MethodChoice
+    training: TrainingSection
+    evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
+
+
+DEFAULT_METHODS: dict[str, str] = {"scoring": "tfidf", "objective": "sft_go", "tuning": "lora"}
+
+# What people type out of habit from other tools, and what it is called here: hints in error messages only.
+FOREIGN_KEYS: dict[str, str] = {
+    "base_model": "model.name_or_path",
+    "model_name_or_path": "model.name_or_path",
+    "model_name": "model.name_or_path",
+    "torch_dtype": "model.dtype",
+    "flash_attention": "model.attn_implementation",
+    "load_in_4bit": "model.quantization: nf4",
+    "load_in_8bit": "model.quantization: int8",
+    "max_seq_length": "data.max_length",
+    "max_seq_len": "data.max_length",
+    "sequence_len": "data.max_length",
+    "cutoff_len": "data.max_length",
+    "sample_packing": "data.packing",
+    "dataset": "data.train",
+    "datasets": "data.train",
+    "dataset_name": "data.train.0.path",
+    "val_set_size": "data.eval: {heldout: {fraction: ...}}",
+    "train_on_inputs": "data.train_on",
+    "assistant_only_loss": "data.train_on: assistant",
+    "completion_only_loss": "data.train_on: completion",
+    "template": "data.chat_template",
+    "micro_batch_size": "training.per_device_train_batch_size",
+    "batch_size": "training.per_device_train_batch_size",
+    "train_batch_size": "training.per_device_train_batch_size",
+    "lr": "training.learning_rate",
+    "epochs": "training.num_train_epochs",
+    "num_epochs": "training.num_train_epochs",
+    "optimizer": "training.optim",
+    "lr_scheduler": "training.lr_scheduler_type",
+    "grad_accum": "training.gradient_accumulation_steps",
+    "save_steps_ratio": "training.save_steps",
+    "adapter": "tuning: {name: lora}",
+    "finetuning_type": "tuning: {name: lora}",
+    "use_peft": "tuning: {name: lora}",
+    "lora_r": "tuning.r",
+    "lora_rank": "tuning.r",
+    "lora_alpha": "tuning.lora_alpha",
+    "lora_dropout": "tuning.lora_dropout",
+    "lora_target": "tuning.target_modules",
+    "lora_target_modules": "tuning.target_modules",
+    "lambda": "objective.mixing_weight",
+    "wandb_project": "training.project",
+}
