@@ -1,0 +1,82 @@
+"""Bins of rows -> the tensors of one micro-batch, every per-token column carried to the loss.
+
+Two layouts. Padded: one row per sequence, `attention_mask`. Packed: a bin's rows after each other with `position_ids` that
+restart at every row and no `attention_mask` (transformers isolates samples only then); the padded tail is a segment of
+its own. Position 0 of a row is never supervised, so no row predicts into the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sftgo_cli.columns import GROUP_IDS, IGNORE_INDEX, INPUT_IDS, LABELS, LOSS_WEIGHT, NO_GROUP, ROW_ID, TOKEN_WEIGHTS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NO_SAMPLE = -1  # sample number of padding
+
+
+class Collator:
+    """Callable for torch's DataLoader: list of bins (lists of rows) -> dict of tensors.
+
+    Keys: input_ids, labels, group_ids, sample_index int64[B, T]; token_weights float32[B, T]; row_weights float64[S];
+    num_tokens (non-padding) int64 scalar; row_ids list of S strings; position_ids or attention_mask int64[B, T].
+    """
+
+    def __init__(self, pad_token_id: int, packed: bool, pad_to: int | None = None) -> None:
+        self.pad_token_id = pad_token_id
+        self.packed = packed
+        self.pad_to = pad_to
+
+    def __call__(self, bins: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Tensor | list[str]]:
+        """Collate one micro-batch. An empty one becomes a sequence of two padding tokens without a sample."""
+        import torch
+
+        lengths = [sum(len(row[INPUT_IDS]) for row in rows) for rows in bins]
+        shape = (max(1, len(bins)), max([2, self.pad_to or 0, *lengths]))
+        arrays = self._blank(shape)
+        row_weights: list[float] = []
+        row_ids: list[str] = []
+        for number, rows in enumerate(bins):
+            end = 0
+            for row in rows:
+                end = self._place(arrays, number, end, row, len(row_ids))
+                row_weights.append(float(row.get(LOSS_WEIGHT, 1.0)))
+                row_ids.append(str(row.get(ROW_ID, len(row_ids))))
+            arrays["position_ids"][number, end:] = np.arange(shape[1] - end)
+        batch: dict[str, Any] = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        del batch["attention_mask" if self.packed else "position_ids"]
+        batch["row_weights"] = torch.tensor(row_weights, dtype=torch.float64)
+        batch["num_tokens"] = torch.tensor(sum(lengths))
+        batch["row_ids"] = row_ids
+        return batch
+
+    def _blank(self, shape: tuple[int, int]) -> dict[str, Any]:
+        return {
+            "input_ids": np.full(shape, self.pad_token_id, dtype=np.int64),
+            "labels": np.full(shape, IGNORE_INDEX, dtype=np.int64),
+            "group_ids": np.full(shape, NO_GROUP, dtype=np.int64),
+            "sample_index": np.full(shape, NO_SAMPLE, dtype=np.int64),
+            "token_weights": np.ones(shape, dtype=np.float32),
+            "position_ids": np.zeros(shape, dtype=np.int64),
+            "attention_mask": np.zeros(shape, dtype=np.int64),
+        }
+
+    def _place(self, arrays: dict[str, Any], number: int, start: int, row: dict[str, Any], sample: int) -> int:
+        """Write one row behind the bin's earlier ones; returns where it ends."""
+        stop = start + len(row[INPUT_IDS])
+        place = (number, slice(start, stop))
+        arrays["input_ids"][place] = row[INPUT_IDS]
+        arrays["labels"][place] = row[LABELS]
+        arrays["labels"][number, start] = IGNORE_INDEX
+        arrays["group_ids"][place] = row.get(GROUP_IDS, 0)
+        arrays["sample_index"][place] = sample
+        if TOKEN_WEIGHTS in row:
+            arrays["token_weights"][place] = row[TOKEN_WEIGHTS]
+        arrays["position_ids"][place] = np.arange(stop - start)
+        arrays["attention_mask"][place] = 1
+        return stop
