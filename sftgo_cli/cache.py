@@ -50,8 +50,9 @@ def stage_key(name: str, version: int, ingredients: dict[str, Any]) -> str:
 def file_sha256(path: Path) -> str:
     """sha256 of a file's bytes, remembered by path, size, mtime and inode so that large files are read once."""
     status = path.stat()
-    identity = [str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino]
-    memory = cache_root() / "hashes" / (hashlib.sha256(identity[0].encode()).hexdigest()[:KEY_LENGTH] + ".json")
+    resolved = str(path.resolve())
+    identity = [resolved, status.st_size, status.st_mtime_ns, status.st_ino]
+    memory = cache_root() / "hashes" / (hashlib.sha256(resolved.encode()).hexdigest()[:KEY_LENGTH] + ".json")
     try:
         remembered = json.loads(memory.read_text(encoding="utf-8"))
         if remembered["identity"] == identity:

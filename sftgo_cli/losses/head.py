@@ -55,7 +55,8 @@ def attach(model: nn.Module) -> None:
     """
     if getattr(model, "_sftgo_head", False):
         return
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    embeddings: Any = getattr(model, "get_output_embeddings", lambda: None)
+    head = embeddings()
     backbone_name = getattr(model, "base_model_prefix", "")
     if head is None or not hasattr(model, backbone_name):
         raise UserError(
@@ -66,7 +67,9 @@ def attach(model: nn.Module) -> None:
     transform = transform_of(model.config)
     original_head, original_forward = head.forward, model.forward
 
-    def head_forward(self: nn.Module, hidden: Tensor, targets_N: Tensor | None = None, with_correct: bool = False) -> Any:
+    def head_forward(
+        self: nn.Module, hidden: Tensor, targets_N: Tensor | None = None, with_correct: bool = False
+    ) -> Any:
         if targets_N is None:
             return original_head(hidden)
         return token_losses(transform(original_head(hidden)), targets_N, with_correct)
@@ -76,8 +79,8 @@ def attach(model: nn.Module) -> None:
             return original_forward(*args, **kwargs)
         return _loss_forward(self, getattr(self, backbone_name), head, supervised_labels, *args, **kwargs)
 
-    head.forward = MethodType(head_forward, head)  # type: ignore[method-assign]
-    model.forward = MethodType(forward, model)  # type: ignore[method-assign]
+    head.forward = MethodType(head_forward, head)
+    model.forward = MethodType(forward, model)
     model._sftgo_head = True  # type: ignore[assignment]
 
 

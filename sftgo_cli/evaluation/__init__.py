@@ -1,0 +1,1 @@
+"""Held-out losses with running sums only, generation, and comparing runs."""

@@ -1,0 +1,234 @@
+"""A run's folder: claiming it, what identifies the run that is in it, and refusing to mix two runs.
+
+    recipe.yaml             the recipe as written          recipe.resolved.yaml   every default filled in
+    stages.json             what the run is made of        environment.json       versions and machine, no secrets
+    metrics.jsonl, checkpoint-<step>/, the model's files, evaluation/, plots/, report.html
+
+`stages.json` holds the content keys of the data stages, the base weights' fingerprint and the world size. A folder that
+holds another run is exit 5 with the differences; logging, saving, tracker and evaluation keys and a longer training may
+change.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sftgo_cli import durable
+from sftgo_cli.errors import StateError, UserError
+
+RECIPE = "recipe.yaml"
+RESOLVED = "recipe.resolved.yaml"
+STAGES = "stages.json"
+ENVIRONMENT = "environment.json"
+
+# Keys that may differ between the run in the folder and the one asked for: they do not change what is trained.
+FREE_TRAINING_KEYS = frozenset(
+    [
+        "output_dir",
+        "logging_strategy",
+        "logging_steps",
+        "logging_first_step",
+        "report_to",
+        "run_name",
+        "project",
+        "disable_tqdm",
+        "eval_strategy",
+        "eval_steps",
+        "eval_delay",
+        "eval_on_start",
+        "save_strategy",
+        "save_steps",
+        "save_total_limit",
+        "push_to_hub",
+        "hub_model_id",
+        "hub_strategy",
+        "hub_private_repo",
+        "dataloader_num_workers",
+        "dataloader_pin_memory",
+        "dataloader_persistent_workers",
+        "dataloader_prefetch_factor",
+        "ddp_timeout",
+        "per_device_eval_batch_size",
+        "load_best_model_at_end",
+        "metric_for_best_model",
+        "greater_is_better",
+        "early_stopping_patience",
+        "early_stopping_threshold",
+        "use_cpu",
+    ]
+)
+LENGTH_KEYS = ("max_steps", "num_train_epochs")  # may grow
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What a run is: its resolved recipe and the content that went in."""
+
+    recipe: dict[str, Any]
+    stages: dict[str, Any]  # content keys of the training data, fingerprint of the base weights
+    world_size: int
+    recipe_dir: str
+
+
+def check_output_dir(output_dir: str) -> Path:
+    """The run's folder, checked before any model is loaded; nothing is created.
+
+    Raises:
+        UserError: it is a file, not writable, or a relative path that leaves the working directory.
+    """
+    path = Path(output_dir).expanduser()
+    where = f"training.output_dir: {output_dir}"
+    if not path.is_absolute() and not path.resolve().is_relative_to(Path.cwd().resolve()):
+        raise UserError(
+            "the run folder lies outside the working directory", where, "give an absolute path if that is meant"
+        )
+    if path.exists() and not path.is_dir():
+        raise UserError("the run folder is a file", where, "choose another output_dir")
+    existing = path
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError("the run folder cannot be written", where, f"check the permissions of {existing}")
+    return path.resolve()
+
+
+@contextmanager
+def claimed(run_dir: Path) -> Iterator[None]:
+    """Hold the run's kernel lock; a dead holder never blocks.
+
+    Raises:
+        UserError: another process holds it; names the holder.
+    """
+    from filelock import FileLock, Timeout
+
+    run_dir.mkdir(parents=True, exist_ok=True)
+    holder = run_dir / ".lock.json"
+    lock = FileLock(str(run_dir / ".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        owner = holder.read_text(encoding="utf-8").strip() if holder.is_file() else "another process"
+        raise UserError(f"another run is using this folder: {owner}", str(run_dir), "wait for it or stop it") from error
+    try:
+        durable.write_text(holder, json.dumps({"pid": os.getpid(), "host": os.uname().nodename}) + "\n")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def read_stages(run_dir: Path) -> dict[str, Any] | None:
+    """`stages.json`, or None when the folder holds no run. Raises StateError when it is unreadable."""
+    path = run_dir / STAGES
+    if not path.is_file():
+        return None
+    try:
+        stages: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StateError("stages.json is unreadable", str(path), "train into a new output_dir") from error
+    return stages
+
+
+def read_resolved(run_dir: Path) -> dict[str, Any]:
+    """The resolved recipe of the run in a folder.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+    import yaml
+
+    path = run_dir / RESOLVED
+    if not path.is_file():
+        raise UserError("not a run folder: it has no recipe.resolved.yaml", str(run_dir), "give a recipe or a run")
+    resolved: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return resolved
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """`key: old -> new` for every leaf that differs between two plain mappings."""
+    found: list[str] = []
+    for key in sorted({*old, *new}):
+        before, after, name = old.get(key), new.get(key), f"{prefix}{key}"
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += differences(before, after, f"{name}.")
+        elif before != after:
+            found.append(f"{name}: {before!r} -> {after!r}")
+    return found
+
+
+def _trained_part(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The part of a resolved recipe that decides what is trained."""
+    part = {section: value for section, value in recipe.items() if section not in ("evaluation", "training", "data")}
+    part["data"] = {key: value for key, value in recipe["data"].items() if key != "eval"}
+    part["training"] = {
+        key: value
+        for key, value in recipe["training"].items()
+        if key not in FREE_TRAINING_KEYS and key not in LENGTH_KEYS
+    }
+    return part
+
+
+def check_same_run(run_dir: Path, identity: RunIdentity) -> list[str]:
+    """Compare the run in the folder with the one asked for; returns what changed and is allowed to.
+
+    Raises:
+        StateError: the folder holds a different run, listing what differs as old -> new.
+    """
+    stages = read_stages(run_dir)
+    if stages is None:
+        foreign = [path.name for path in run_dir.iterdir() if path.suffix == ".safetensors"] if run_dir.is_dir() else []
+        if foreign:
+            raise StateError(
+                f"the folder holds a model that is not a run of sftgo ({foreign[0]})", str(run_dir), "choose another"
+            )
+        return []
+    recipe = read_resolved(run_dir)
+    changed = differences(_trained_part(recipe), _trained_part(identity.recipe))
+    changed += differences(stages["stages"], identity.stages, "content of ")
+    if stages["world_size"] != identity.world_size:
+        changed.append(f"number of processes: {stages['world_size']} -> {identity.world_size}")
+    changed += _shorter(recipe["training"], identity.recipe["training"], identity.recipe["objective"])
+    if changed:
+        raise StateError(
+            f"the folder holds a different run: {'; '.join(changed)}",
+            str(run_dir),
+            "choose another training.output_dir, or remove the folder",
+        )
+    return differences({"training": recipe["training"]}, {"training": identity.recipe["training"]})
+
+
+def _shorter(old: dict[str, Any], new: dict[str, Any], objective: dict[str, Any]) -> list[str]:
+    """A training may grow longer, unless a schedule of the objective depends on its length."""
+    scheduled = objective.get("schedule", "constant") != "constant"
+    return [
+        f"training.{key}: {old[key]!r} -> {new[key]!r}"
+        for key in LENGTH_KEYS
+        if new[key] != old[key] and (scheduled or new[key] < old[key])
+    ]
+
+
+def write_run_files(run_dir: Path, identity: RunIdentity, recipe_text: str, environment: dict[str, Any]) -> None:
+    """Write the recipe, its resolved form, the environment and, last, stages.json."""
+    import yaml
+
+    resolved = yaml.safe_dump(identity.recipe, sort_keys=False, allow_unicode=True, width=120)
+    durable.write_text(run_dir / RECIPE, recipe_text)
+    durable.write_text(run_dir / RESOLVED, resolved)
+    durable.write_json(run_dir / ENVIRONMENT, environment)
+    durable.write_json(run_dir / STAGES, stages_of(identity, finished_steps=None))
+
+
+def stages_of(identity: RunIdentity, finished_steps: int | None) -> dict[str, Any]:
+    """The content of stages.json; `finished_steps` is set once the training is complete."""
+    return {
+        "stages": identity.stages,
+        "world_size": identity.world_size,
+        "recipe_dir": identity.recipe_dir,
+        "finished_steps": finished_steps,
+    }

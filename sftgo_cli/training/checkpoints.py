@@ -1,0 +1,192 @@
+"""Checkpoints: what is in them, how they are published, found, verified and rotated.
+
+A `checkpoint-<step>/` appears whole or not at all (see durable.py) with a sha256 manifest. Tensors are safetensors, the
+rest is JSON: optimizer.safetensors + optimizer.json, scheduler.json, rank_state_<rank>.{safetensors,json} (random
+states, window sums), trainer_state.json. Nothing is pickled. Shards of FSDP2 and DeepSpeed stay in their native format.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sftgo_cli import durable
+from sftgo_cli.errors import StateError
+
+if TYPE_CHECKING:
+    import torch
+
+CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
+
+
+def checkpoint_step(path: Path) -> int | None:
+    """The step of a checkpoint folder's name, or None for anything else."""
+    match = CHECKPOINT.match(path.name)
+    return int(match.group(1)) if match else None
+
+
+def checkpoints(run_dir: Path) -> list[Path]:
+    """Checkpoint folders, oldest step first: by number, never by time."""
+    if not run_dir.is_dir():
+        return []
+    found = [path for path in run_dir.iterdir() if path.is_dir() and checkpoint_step(path) is not None]
+    return sorted(found, key=lambda path: checkpoint_step(path) or 0)
+
+
+def newest_valid(run_dir: Path, say: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint whose manifest holds; damaged ones are named aloud. None when there is no checkpoint.
+
+    Raises:
+        StateError: there are checkpoints and every one is damaged (never silently from step 0).
+    """
+    found = checkpoints(run_dir)
+    for path in reversed(found):
+        faults = durable.manifest_faults(path)
+        if not faults:
+            return path
+        say(f"{path.name} is damaged ({faults[0]}); trying the one before")
+    if found:
+        raise StateError(
+            "every checkpoint is damaged", str(run_dir), "restore one from a backup, or train into a new output_dir"
+        )
+    return None
+
+
+def rotate(run_dir: Path, limit: int | None, protected: str | None) -> None:
+    """Delete the oldest checkpoints beyond `limit`; the best one and the newest stay."""
+    if limit is None:
+        return
+    found = checkpoints(run_dir)
+    best = Path(protected).name if protected else None
+    removable = [path for path in found[:-1] if path.name != best]
+    for path in removable[: max(0, len(found) - limit)]:
+        doomed = path.with_name(
+            f"{durable.PARTIAL_PREFIX}{path.name}"
+        )  # renamed first: never half a checkpoint in sight
+        shutil.rmtree(doomed, ignore_errors=True)
+        path.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def save_optimizer(folder: Path, optimizer: Any) -> None:
+    """Optimizer state dict as optimizer.safetensors (tensors) and optimizer.json (everything else)."""
+    import torch
+    from safetensors.torch import save_file
+
+    state = optimizer.state_dict()
+    tensors: dict[str, torch.Tensor] = {}
+    plain: dict[str, dict[str, Any]] = {}
+    for index, entry in state["state"].items():
+        for name, value in entry.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{index}/{name}"] = value.detach().cpu().contiguous()
+            else:
+                plain.setdefault(str(index), {})[name] = value
+    groups = [{name: _plain(value) for name, value in group.items()} for group in state["param_groups"]]
+    save_file(tensors, folder / "optimizer.safetensors")
+    _dump(folder / "optimizer.json", {"param_groups": groups, "state": plain})
+
+
+def load_optimizer(folder: Path, optimizer: Any) -> None:
+    """Restore what `save_optimizer` wrote into an optimizer over the same parameters."""
+    from safetensors.torch import load_file
+
+    described = _load(folder / "optimizer.json")
+    state: dict[int, dict[str, Any]] = {int(index): dict(entry) for index, entry in described["state"].items()}
+    for key, tensor in load_file(folder / "optimizer.safetensors").items():
+        index, name = key.split("/", 1)
+        state.setdefault(int(index), {})[name] = tensor
+    groups = [_with_tuples(group) for group in described["param_groups"]]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _with_tuples(group: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if name == "betas" else value for name, value in group.items()}
+
+
+def save_scheduler(folder: Path, scheduler: Any, scaler: Any) -> None:
+    """Learning-rate scheduler (and fp16 loss scaler) state as JSON."""
+    state = {name: _plain(value) for name, value in scheduler.state_dict().items()}
+    _dump(folder / "scheduler.json", {"scheduler": state, "scaler": None if scaler is None else scaler.state_dict()})
+
+
+def load_scheduler(folder: Path, scheduler: Any, scaler: Any) -> None:
+    """Restore what `save_scheduler` wrote."""
+    described = _load(folder / "scheduler.json")
+    scheduler.load_state_dict(described["scheduler"])
+    if scaler is not None and described["scaler"]:
+        scaler.load_state_dict(described["scaler"])
+
+
+def save_rank_state(folder: Path, rank: int, extra: dict[str, Any]) -> None:
+    """This rank's random states (python, numpy, torch CPU and accelerator) and `extra`, JSON-able."""
+    import numpy as np
+    import torch
+    from safetensors.torch import save_file
+
+    version, internal, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    tensors = {"torch": torch.random.get_rng_state(), "numpy": torch.from_numpy(np.asarray(keys).astype(np.int64))}
+    if torch.cuda.is_available():
+        tensors["cuda"] = torch.cuda.random.get_rng_state()
+    save_file(tensors, folder / f"rank_state_{rank}.safetensors")
+    described = {
+        "python": [version, list(internal), gauss],
+        "numpy": [str(name), int(position), int(has_gauss), float(cached)],
+        **extra,
+    }
+    _dump(folder / f"rank_state_{rank}.json", described)
+
+
+def read_rank_state(folder: Path, rank: int) -> dict[str, Any]:
+    """The JSON part of this rank's state: what `save_rank_state` got as `extra`, and the plain random states.
+
+    Raises:
+        StateError: the checkpoint has no state of this rank.
+    """
+    path = folder / f"rank_state_{rank}.json"
+    if not path.is_file():
+        raise StateError(
+            f"no random state of process {rank}", str(folder), "resume with the number of processes it was saved with"
+        )
+    state: dict[str, Any] = _load(path)
+    return state
+
+
+def restore_random_state(folder: Path, rank: int) -> None:
+    """Put python, numpy and torch back to where this rank's checkpoint left them. Raises as `read_rank_state`."""
+    import numpy as np
+    import torch
+    from safetensors.torch import load_file
+
+    described = read_rank_state(folder, rank)
+    tensors = load_file(folder / f"rank_state_{rank}.safetensors")
+    version, internal, gauss = described["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, position, has_gauss, cached = described["numpy"]
+    np.random.set_state((name, tensors["numpy"].numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.random.set_rng_state(tensors["torch"])
+    if "cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.random.set_rng_state(tensors["cuda"])
+
+
+def _plain(value: Any) -> Any:
+    """A JSON value: tensors become numbers (a scheduler's or a param group's scalars are 0-dimensional at most)."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _dump(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def _load(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

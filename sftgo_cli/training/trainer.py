@@ -1,0 +1,274 @@
+"""The transformers.Trainer subclass: the exact objective over the whole optimizer step, our order of rows, our log.
+
+Overridden: the training loader (one batch sampler that is a function of seed and epoch), `get_batch_samples` (sees all
+micro-batches of a step, all-reduces its totals: the step's one collective), `compute_loss` (world size x local share of
+the loss), `log` (float64 window means), `evaluate` (running sums) and everything about checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainingArguments
+
+from sftgo_cli import durable
+from sftgo_cli.data.collation import Collator
+from sftgo_cli.data.rows import TokenTable
+from sftgo_cli.data.sampling import StepSampler
+from sftgo_cli.errors import DivergedError
+from sftgo_cli.evaluation.heldout import EvaluationSet, evaluate_set
+from sftgo_cli.objectives.group_losses import StepTotals, statistics
+from sftgo_cli.objectives.micro_batch import MODEL_INPUTS, local_totals, step_totals, supervised_tokens
+from sftgo_cli.recipe.options import MethodOptions
+from sftgo_cli.training import checkpoints, metrics_log
+from sftgo_cli.training.window import Window
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class StepObjective:
+    """The chosen objective: its module (`local_loss`, `mixing_weight`), its options, the number of groups."""
+
+    module: ModuleType
+    options: MethodOptions
+    num_groups: int
+
+
+class EpochLoader(DataLoader[Any]):
+    """A DataLoader whose `set_epoch` reaches the batch sampler; it draws nothing from the global random state."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer before each epoch."""
+        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+
+
+class SftgoTrainer(Trainer):  # type: ignore[misc]
+    """See the module's docstring. `rows` is the training table, `sets` the evaluation sets by name."""
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: Any,
+        args: TrainingArguments,
+        rows: TokenTable,
+        sampler: StepSampler,
+        collator: Collator,
+        objective: StepObjective,
+        sets: dict[str, EvaluationSet],
+        run_dir: Path,
+        **kwargs: Any,
+    ) -> None:
+        self.rows = rows
+        self.step_sampler = sampler
+        self.objective = objective
+        self.sets = sets
+        self.run_dir = run_dir
+        self.stop_requested = False  # set by a signal; agreed on by all ranks with the step's totals
+        self.stop_agreed = False
+        self._step_rows: list[tuple[list[str], Tensor, Tensor]] = []
+        self.control: Any = None
+        super().__init__(
+            model=model, args=args, data_collator=collator, train_dataset=rows, eval_dataset=dict(sets), **kwargs
+        )
+        self.window = Window(objective.num_groups, self.args.device)
+
+    # ---- rows -------------------------------------------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Rank-aware already: accelerate must not shard it again, nor repeat rows to even batches out."""
+        workers = self.args.dataloader_num_workers
+        return EpochLoader(
+            self.rows,  # type: ignore[arg-type]
+            batch_sampler=self.step_sampler,
+            collate_fn=self.data_collator,
+            num_workers=workers,
+            pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
+            persistent_workers=self.args.dataloader_persistent_workers and workers > 0,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            generator=torch.Generator().manual_seed(self.args.data_seed),  # else it draws from the training state
+        )
+
+    def num_examples(self, dataloader: Any) -> int:
+        """Samples per epoch, for the Trainer's speed summary."""
+        return len(self.rows)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Any]], StepTotals]:
+        """The step's micro-batches and its totals over all ranks; the stop flag travels with them."""
+        batches = [next(epoch_iterator) for _ in range(num_batches)]
+        local = local_totals(batches, self.objective.num_groups, float(self.stop_requested))
+        reduced = self.all_reduce(local.to(device))
+        totals, stop_votes = step_totals(reduced)
+        self.stop_agreed = stop_votes > 0
+        self.window.add_step(totals)
+        self._step_rows = []
+        return batches, totals
+
+    # ---- loss -------------------------------------------------------------------------------------------------------
+
+    @property
+    def progress(self) -> float:
+        """Completed steps / max(1, max_steps - 1), in [0, 1]."""
+        return self._progress_at(self.state.global_step)
+
+    def _progress_at(self, completed_steps: int) -> float:
+        return min(1.0, float(completed_steps) / max(1, int(self.state.max_steps) - 1))
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """World size x this micro-batch's share of the step's loss; gradients are averaged over ranks afterwards."""
+        totals: StepTotals = num_items_in_batch
+        outputs = model(
+            **{name: inputs[name] for name in MODEL_INPUTS if name in inputs}, supervised_labels=inputs["labels"]
+        )
+        tokens = supervised_tokens(outputs["nll"], inputs, self.objective.num_groups)
+        terms = self.objective.module.local_loss(tokens, totals, self.objective.options, self.progress)
+        self.window.add_micro_batch(terms, statistics(tokens, totals))
+        self._step_rows.append((inputs["row_ids"], tokens.nll_N.detach(), tokens.sample_N))
+        loss = terms.loss * self.accelerator.num_processes
+        if "auxiliary_loss" in outputs:  # a mean over micro-batches and ranks, as the models define it
+            loss = loss + outputs["auxiliary_loss"] / self.args.gradient_accumulation_steps
+        return (loss, outputs) if return_outputs else loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """The Trainer's gradient norm, and the last moment to stop a step that would poison the weights."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        scaled = self.accelerator.scaler is not None  # fp16: an overflow only skips the step and halves the scale
+        if norm is not None and not scaled and not torch.isfinite(torch.as_tensor(norm)):
+            raise self._diverged(float(norm))
+        return norm
+
+    def _diverged(self, norm: float) -> DivergedError:
+        """Names the rows whose loss is not finite on this rank, if any."""
+        rows = [
+            row_ids[sample]
+            for row_ids, nll_N, sample_N in self._step_rows
+            for sample in sorted(set(sample_N[~torch.isfinite(nll_N)].tolist()))
+        ]
+        where = f"step {self.state.global_step + 1}" + (f", rows {', '.join(rows[:5])}" if rows else "")
+        return DivergedError(
+            f"the gradient norm became {norm}; the step was not applied",
+            where,
+            "lower training.learning_rate, add warm-up, or look at those rows with sftgo inspect",
+        )
+
+    def all_reduce(self, vector: Tensor) -> Tensor:
+        """Sum over ranks, in place."""
+        if self.accelerator.num_processes > 1:
+            torch.distributed.all_reduce(vector)
+        return vector
+
+    # ---- log and evaluation -----------------------------------------------------------------------------------------
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Replace the Trainer's running loss by the window's float64 means and write metrics.jsonl."""
+        if "loss" in logs:
+            line = {
+                **self.window.close(self.all_reduce),
+                "mixing_weight": self.objective.module.mixing_weight(
+                    self.objective.options,
+                    self._progress_at(self.state.global_step - 1),
+                ),
+                "learning_rate": logs["learning_rate"],
+                "grad_norm": logs.get("grad_norm"),
+                "epoch": self.state.epoch,
+                "step": self.state.global_step,
+            }
+            self._write({"event": "train", **line})
+            logs = line
+        super().log(logs, start_time)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        if self.is_world_process_zero():
+            metrics_log.append(self.run_dir / metrics_log.FILE_NAME, line)
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, Any]:
+        """Every evaluation set, every row once, with running sums; leaves the training random state untouched."""
+        metrics: dict[str, Any] = {}
+        for name, evaluation_set in self.sets.items():
+            measured = evaluate_set(self.model_wrapped, evaluation_set, self.args.device, self.all_reduce)
+            metrics.update({f"{metric_key_prefix}_{name}_{key}": value for key, value in measured.items()})
+        self._write({"event": "eval", **metrics, "epoch": self.state.epoch or 0.0, "step": self.state.global_step})
+        super().log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.window.restart_clock()
+        return metrics
+
+    # ---- checkpoints ------------------------------------------------------------------------------------------------
+
+    def _sharded(self) -> bool:
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Model and tokenizer as safetensors; unlike the Trainer's, no pickled training_args.bin."""
+        if not self.args.should_save:
+            return
+        folder = output_dir or self.args.output_dir
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        model.save_pretrained(folder, state_dict=state_dict)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write beside, publish atomically, then rotate; every rank writes its own random state and window."""
+        step = self.state.global_step
+        target = self.run_dir / f"checkpoint-{step}"
+        partial = self.run_dir / f"{durable.PARTIAL_PREFIX}{target.name}"
+        if self.is_world_process_zero():
+            partial.mkdir(parents=True, exist_ok=True)
+        self.accelerator.wait_for_everyone()
+        self.store_flos()
+        self.save_model(str(partial), _internal_call=True)
+        if self._sharded():
+            self._save_optimizer_and_scheduler(str(partial))
+            self._save_scaler(str(partial))
+        elif self.is_world_process_zero():
+            checkpoints.save_optimizer(partial, self.optimizer)
+            checkpoints.save_scheduler(partial, self.lr_scheduler, self.accelerator.scaler)
+        checkpoints.save_rank_state(partial, self.args.process_index, {"window": self.window.state()})
+        self.accelerator.wait_for_everyone()
+        if self.is_world_process_zero():
+            if self.state.best_global_step:
+                self.state.best_model_checkpoint = str(self.run_dir / f"checkpoint-{self.state.best_global_step}")
+            self.state.save_to_json(str(partial / "trainer_state.json"))
+            durable.publish_folder(partial, target, {"step": step, "world_size": self.args.world_size})
+            checkpoints.rotate(self.run_dir, self.args.save_total_limit, self.state.best_model_checkpoint)
+        self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(target))
+        self.window.restart_clock()
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            # Not with the random state: the Trainer restores that only after it has drawn the first step's rows.
+            self.window.load(checkpoints.read_rank_state(Path(checkpoint), self.args.process_index)["window"])
+        if checkpoint is None or self._sharded():
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        checkpoints.load_optimizer(Path(checkpoint), self.optimizer)
+        checkpoints.load_scheduler(Path(checkpoint), self.lr_scheduler, self.accelerator.scaler)
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        if self._sharded():
+            super()._load_scaler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            checkpoints.restore_random_state(Path(checkpoint), self.args.process_index)

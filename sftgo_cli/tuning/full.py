@@ -1,0 +1,31 @@
+"""Full fine-tuning: every parameter is trainable, in float32 unless `param_dtype` says otherwise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from sftgo_cli.recipe.options import MethodOptions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+SOURCE = "every parameter"
+
+
+class Options(MethodOptions):
+    """Recipe options of `tuning: {name: full}`."""
+
+    param_dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of parameters and optimizer state")
+
+
+def base_dtype(options: Options, compute_dtype: str) -> str:
+    """The dtype in which the base model's parameters are loaded."""
+    return options.param_dtype
+
+
+def apply(model: PreTrainedModel, options: Options) -> PreTrainedModel:
+    """Make every parameter trainable."""
+    model.requires_grad_(True)
+    return model
