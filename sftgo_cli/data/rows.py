@@ -53,40 +53,41 @@ def list_offsets(array: pa.Array) -> npt.NDArray[np.int64]:
     return np.asarray(offsets - offsets[0])
 
 
-class TokenTable:
-    """Rows of a tokenised `datasets.Dataset` (no index mapping), column by column."""
+Chunk = tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[Any]], dict[str, list[Any]]]
 
-    def __init__(self, dataset: Dataset, token_columns: Sequence[str], row_columns: Sequence[str] = ()) -> None:
-        if dataset._indices is not None:
-            raise ValueError("TokenTable reads contiguous rows; call flatten_indices() on a selected dataset first")
-        self.token_columns = tuple(token_columns)
-        self.row_columns = tuple(row_columns)
-        table = dataset.data.table
-        self._num_rows = len(dataset)
-        # One unification for all columns, so that chunk boundaries agree between them.
-        batches = table.select([*self.token_columns, *self.row_columns]).to_batches()
-        self._chunks = [self._read_chunk(batch) for batch in batches if batch.num_rows]
-        self._starts = np.cumsum([0, *(len(chunk[0]) - 1 for chunk in self._chunks)])
-        self.lengths: npt.NDArray[np.int64] = (
-            np.concatenate([np.diff(chunk[0]) for chunk in self._chunks]) if self._chunks else np.zeros(0, np.int64)
+
+class TokenTable:
+    """Rows of one or more tokenised data sets after each other (no index mapping), column by column.
+
+    A data set need not have every column: one that says nothing (weights that are all 1) is left out when it is written.
+    """
+
+    def __init__(
+        self, datasets: Sequence[Dataset], token_columns: Sequence[str], row_columns: Sequence[str] = ()
+    ) -> None:
+        self._chunks: list[Chunk] = []
+        for dataset in datasets:
+            if dataset._indices is not None:
+                raise ValueError(
+                    "TokenTable reads contiguous rows; call flatten_indices() on a selected data set first"
+                )
+            tokens = [name for name in token_columns if name in dataset.column_names]
+            plain = [name for name in row_columns if name in dataset.column_names]
+            # One selection for all columns, so that chunk boundaries agree between them.
+            batches = dataset.data.table.select([*tokens, *plain]).to_batches()
+            self._chunks += [_read_chunk(batch, tokens, plain) for batch in batches if batch.num_rows]
+        counts = [len(offsets) - 1 for offsets, _, _ in self._chunks]
+        self._starts = np.cumsum([0, *counts])
+        self.lengths: npt.NDArray[np.int64] = np.concatenate(
+            [np.zeros(0, dtype=np.int64), *(np.diff(offsets) for offsets, _, _ in self._chunks)]
         )
 
-    def _read_chunk(
-        self, batch: pa.RecordBatch
-    ) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[Any]], dict[str, list[Any]]]:
-        offsets = list_offsets(batch.column(self.token_columns[0]))
-        flat = {name: flat_values(batch.column(name)) for name in self.token_columns}
-        for name, values in flat.items():
-            if len(values) != offsets[-1]:
-                raise ValueError(f"column {name} has {len(values)} tokens, {self.token_columns[0]} has {offsets[-1]}")
-        return offsets, flat, {name: batch.column(name).to_pylist() for name in self.row_columns}
-
     def __len__(self) -> int:
-        return self._num_rows
+        return len(self.lengths)
 
     def row(self, index: int) -> dict[str, Any]:
         """One row: numpy views per token column, plain values per row column."""
-        chunk_index = int(np.searchsorted(self._starts, index, side="right")) - 1
+        chunk_index = int(self._starts.searchsorted(index, side="right")) - 1
         offsets, flat, plain = self._chunks[chunk_index]
         local = index - int(self._starts[chunk_index])
         start, stop = int(offsets[local]), int(offsets[local + 1])
@@ -107,6 +108,15 @@ class TokenTable:
         """The table's chunks in row order."""
         for start, (offsets, flat, plain) in zip(self._starts, self._chunks, strict=False):
             yield TokenChunk(int(start), offsets, {**flat, **plain})
+
+
+def _read_chunk(batch: pa.RecordBatch, tokens: Sequence[str], plain: Sequence[str]) -> Chunk:
+    offsets = list_offsets(batch.column(tokens[0]))
+    flat = {name: flat_values(batch.column(name)) for name in tokens}
+    for name, values in flat.items():
+        if len(values) != offsets[-1]:
+            raise ValueError(f"column {name} has {len(values)} tokens, {tokens[0]} has {offsets[-1]}")
+    return offsets, flat, {name: batch.column(name).to_pylist() for name in plain}
 
 
 def list_array(values: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> pa.ListArray:

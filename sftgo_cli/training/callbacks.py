@@ -1,0 +1,155 @@
+"""Trainer callbacks: graceful stop on a signal, early stopping that survives a resume, and the progress display."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+from transformers import TrainerCallback
+
+from sftgo_cli.errors import EXIT_INTERRUPTED
+
+
+class StopOnSignal(TrainerCallback):  # type: ignore[misc]
+    """SIGTERM or SIGINT: finish the step, save, stop (exit 75). A second signal exits at once; checkpoints stay valid.
+
+    With several processes the wish to stop travels with the next step's totals, so that all ranks stop after the same step.
+    """
+
+    def __init__(self) -> None:
+        self.trainer: Any = None
+        self.stopped = False
+        self._previous: dict[int, Any] = {}
+
+    def install(self, trainer: Any) -> None:
+        """Take over both signals; `restore` gives them back."""
+        self.trainer = trainer
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._on_signal)
+
+    def restore(self) -> None:
+        """Give the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.trainer.stop_requested:
+            os._exit(EXIT_INTERRUPTED)
+        self.trainer.stop_requested = True
+        name = signal.Signals(number).name
+        print(f"\n{name}: finishing the step and saving; once more to stop at once", file=sys.stderr, flush=True)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Save and stop after this step when all ranks agreed, or when there is only one."""
+        alone = args.world_size == 1 and self.trainer.stop_requested
+        if self.trainer.stop_agreed or alone:
+            self.stopped = state.global_step < state.max_steps
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The epoch did not end: no evaluation, log or second save that an uninterrupted run would not have."""
+        if self.stopped:
+            control.should_evaluate = control.should_save = control.should_log = False
+
+
+class EarlyStopping(TrainerCallback):  # type: ignore[misc]
+    """Stop after `patience` evaluations in a row without an improvement of more than `threshold`.
+
+    A function of the logged history alone, which the checkpoint keeps: a resumed run stops where the whole one would.
+    """
+
+    def __init__(self, metric: str, greater_is_better: bool, patience: int, threshold: float) -> None:
+        self.metric = metric
+        self.sign = 1.0 if greater_is_better else -1.0
+        self.patience = patience
+        self.threshold = threshold
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Count the evaluations since the best one."""
+        best, waited = float("-inf"), 0
+        for value in (entry[self.metric] for entry in state.log_history if entry.get(self.metric) is not None):
+            improved = self.sign * value > best + self.threshold
+            best, waited = (self.sign * value, 0) if improved else (best, waited + 1)
+        if waited >= self.patience:
+            control.should_training_stop = True
+
+
+class Progress(TrainerCallback):  # type: ignore[misc]
+    """A rich progress bar with rate and remaining time on a terminal, one plain line per logging step elsewhere."""
+
+    def __init__(self, console: Any) -> None:
+        self.console = console
+        self.bar: Any = None
+        self.task: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Open the bar on a terminal."""
+        if not (state.is_world_process_zero and self.console.is_terminal):
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (
+            TextColumn("[bold]training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps  {task.fields[note]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self.bar = Bar(*columns, console=self.console)
+        self.task = self.bar.add_task("train", total=state.max_steps, completed=state.global_step, note="")
+        self.bar.start()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Advance the bar."""
+        if self.bar is not None:
+            self.bar.update(self.task, completed=state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Show what was logged."""
+        if not state.is_world_process_zero or not logs:
+            return
+        line = log_line(logs, state.global_step, state.max_steps)
+        if line is None:
+            return
+        if self.bar is not None and "ce_loss" in logs:
+            self.bar.update(self.task, note=line.split("  ", 1)[1])
+        else:
+            self.console.print(line, highlight=False, soft_wrap=True)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+
+def log_line(logs: dict[str, Any], step: int, max_steps: int) -> str | None:
+    """One readable line of a training or evaluation log; None for anything else (the Trainer's summary)."""
+    if "ce_loss" in logs:
+        groups = " ".join(_short(value) for key, value in sorted(logs.items()) if key.startswith("group_loss/"))
+        speed = logs.get("tokens_per_second")
+        return (
+            f"step {step}/{max_steps}  loss {_short(logs['loss'])}  cross-entropy {_short(logs['ce_loss'])}  "
+            f"worst group {_short(logs['worst_group_loss'])}  groups 0..: {groups}  "
+            f"lr {logs['learning_rate']:.2e}  {speed or 0:,.0f} tokens/s"
+        )
+    losses = {key[5:-5]: value for key, value in logs.items() if key.startswith("eval_") and key.endswith("_loss")}
+    sets = [name for name in losses if not name.endswith("_worst_group")]
+    if not sets:
+        return None
+    parts = [
+        f"{name}: loss {_short(losses[name])}, worst group {_short(losses.get(f'{name}_worst_group'))}" for name in sets
+    ]
+    return f"step {step}/{max_steps}  evaluated {'; '.join(parts)}"
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,55 @@
+"""Checks at start that packing isolates samples in this model: change one sample, the other's losses must stay.
+
+transformers isolates packed samples when position_ids restart and no attention mask is given; an architecture that
+ignores position_ids (or mixes along the sequence by other means, such as a recurrent state) fails here, not silently.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sftgo_cli.columns import INPUT_IDS, LABELS
+from sftgo_cli.data.collation import Collator
+from sftgo_cli.errors import UserError
+
+SAMPLE_LENGTH = 8
+TOLERANCE = {"float64": 1e-9, "float32": 1e-3, "bfloat16": 5e-2, "float16": 2e-2}
+
+
+def check_packing(model: Any, vocab_size: int, pad_token_id: int) -> None:
+    """Compare the second sample's losses behind two different first samples.
+
+    Raises:
+        UserError: they differ, so samples would see each other.
+    """
+    import numpy as np
+    import torch
+
+    from sftgo_cli.objectives.micro_batch import MODEL_INPUTS
+
+    device = next(model.parameters()).device
+    generator = np.random.default_rng(0)
+    first, other, second = generator.integers(0, vocab_size, size=(3, SAMPLE_LENGTH))
+    collator = Collator(pad_token_id, packed=True, pad_to=2 * SAMPLE_LENGTH + 3)
+
+    def losses(leading: Any) -> torch.Tensor:
+        rows = [{INPUT_IDS: ids, LABELS: ids} for ids in (leading, second)]
+        batch: dict[str, Any] = {
+            name: value.to(device) for name, value in collator([rows]).items() if hasattr(value, "to")
+        }
+        inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
+        nll_N: torch.Tensor = model(**inputs, supervised_labels=batch["labels"])["nll"]
+        return nll_N[-(SAMPLE_LENGTH - 1) :].double()
+
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        difference = float((losses(first) - losses(other)).abs().max())
+    model.train(was_training)
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    if not difference <= TOLERANCE.get(dtype, TOLERANCE["bfloat16"]):
+        raise UserError(
+            f"{type(model).__name__} lets packed samples see each other (a neighbor changes a loss by {difference:.3g})",
+            "data.packing",
+            "set data.packing: false, or choose another model.attn_implementation",
+        )

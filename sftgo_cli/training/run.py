@@ -1,0 +1,257 @@
+"""One rank's training run: claim the folder, load, resume from the newest valid checkpoint, train, publish the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sftgo_cli import durable, run_dir
+from sftgo_cli.columns import GROUP_IDS, INPUT_IDS, LABELS, LOSS_WEIGHT, ROW_ID, TOKEN_WEIGHTS
+from sftgo_cli.data.collation import Collator
+from sftgo_cli.data.rows import TokenTable
+from sftgo_cli.data.sampling import EvaluationSampler, SamplingPlan, SourceRows, StepSampler
+from sftgo_cli.errors import InterruptedRun, StateError
+from sftgo_cli.evaluation.heldout import EvaluationSet
+from sftgo_cli.losses import head
+from sftgo_cli.recipe.schema import Recipe
+from sftgo_cli.training import checkpoints, metrics_log
+from sftgo_cli.training.arguments import first_metric, training_arguments
+from sftgo_cli.training.environment import environment, versions
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from sftgo_cli.training.trainer import SftgoTrainer
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """Everything a rank needs: the recipe, the finished rows, how to tune, and what identifies the run."""
+
+    recipe: Recipe
+    recipe_text: str
+    recipe_dir: Path
+    identity: run_dir.RunIdentity
+    train: Sequence[Dataset]
+    evaluation: dict[str, Sequence[Dataset]]
+    tokenizer: Any
+    template: str | None
+    tuner: Any  # module of the chosen tuning method
+    objective: Any  # module of the chosen objective
+
+
+def train_table(datasets: Sequence[Dataset]) -> TokenTable:
+    """The columns that training and evaluation read."""
+    return TokenTable(datasets, (INPUT_IDS, LABELS, GROUP_IDS, TOKEN_WEIGHTS), (ROW_ID, LOSS_WEIGHT))
+
+
+def pad_token_id(tokenizer: Any) -> int:
+    """The padding id: any id does (padding is never supervised); the tokenizer's own, else eos, else 0."""
+    return next((int(value) for value in (tokenizer.pad_token_id, tokenizer.eos_token_id) if value is not None), 0)
+
+
+def step_sampler(recipe: Recipe, datasets: Sequence[Dataset], table: TokenTable, rank: int, world: int) -> StepSampler:
+    """The order of rows for this rank."""
+    training, starts = recipe.training, [0]
+    for dataset in datasets:
+        starts.append(starts[-1] + len(dataset))
+    sources = tuple(
+        SourceRows(start, len(dataset), source.weight)
+        for start, dataset, source in zip(starts, datasets, recipe.data.train, strict=False)
+    )
+    plan = SamplingPlan(
+        sources=sources,
+        lengths=table.lengths,
+        data_seed=training.seed if training.data_seed is None else training.data_seed,
+        strategy=training.train_sampling_strategy,
+        pack_to=recipe.data.max_length if recipe.data.packing else None,
+    )
+    bins_per_step = training.per_device_train_batch_size * training.gradient_accumulation_steps * world
+    epochs = math.ceil(training.num_train_epochs)
+    if training.max_steps > 0:
+        least = StepSampler(
+            plan, 1, training.per_device_train_batch_size, training.gradient_accumulation_steps, 0, world
+        )
+        epochs = math.ceil(training.max_steps * bins_per_step / max(1, least.num_bins)) + 1
+    return StepSampler(
+        plan, epochs, training.per_device_train_batch_size, training.gradient_accumulation_steps, rank, world
+    )
+
+
+def planned_steps(recipe: Recipe, sampler: StepSampler) -> int:
+    """Optimizer steps of the whole run."""
+    if recipe.training.max_steps > 0:
+        return recipe.training.max_steps
+    return math.ceil(recipe.training.num_train_epochs * sampler.steps_per_epoch)
+
+
+def evaluation_set(
+    datasets: Sequence[Dataset], recipe: Recipe, pad_id: int, rank: int = 0, world: int = 1
+) -> EvaluationSet:
+    """One evaluation set on this rank; never packed, so that its numbers do not depend on packing."""
+    table = train_table(datasets)
+    sampler = EvaluationSampler(table.lengths, recipe.training.per_device_eval_batch_size, rank, world)
+    return EvaluationSet(table, sampler, Collator(pad_id, packed=False), recipe.grouping.num_groups())
+
+
+def load_model(inputs: TrainingInputs) -> Any:
+    """Base model with its loss head, tuned; seeded first, so that adapters start the same everywhere."""
+    from transformers import set_seed
+
+    from sftgo_cli.training.packing_probe import check_packing
+    from sftgo_cli.tuning.base_model import load_base_model
+
+    recipe = inputs.recipe
+    set_seed(recipe.training.seed)
+    options = recipe.tuning.options
+    model = load_base_model(recipe.model, inputs.recipe_dir, inputs.tuner.base_dtype(options, recipe.model.dtype))
+    head.attach(model)
+    head.probe(model, model.config.vocab_size)
+    if recipe.data.packing:
+        check_packing(model, model.config.vocab_size, pad_token_id(inputs.tokenizer))
+    return inputs.tuner.apply(model, options)
+
+
+def train(inputs: TrainingInputs, say: Say, console: Any) -> Path:
+    """Train, or continue, or do nothing when the run is finished; returns the run's folder.
+
+    Raises:
+        UserError, StateError, DivergedError, EnvironmentProblem, InterruptedRun: see errors.py.
+    """
+    import torch
+
+    recipe = inputs.recipe
+    folder = run_dir.check_output_dir(recipe.training.output_dir)
+    args = training_arguments(recipe, folder, resuming=bool(checkpoints.checkpoints(folder)))
+    main = args.process_index == 0
+    with run_dir.claimed(folder) if main else nullcontext():
+        changed = run_dir.check_same_run(folder, inputs.identity)
+        stages = run_dir.read_stages(folder)
+        finished = stages is not None and stages["finished_steps"] is not None
+        grows = any(line.startswith(("training.max_steps", "training.num_train_epochs")) for line in changed)
+        if finished and not grows:
+            say(f"{folder} is finished after {stages['finished_steps']} steps; nothing to do")  # type: ignore[index]
+            return folder
+        for line in changed:
+            say(f"changed since the last start: {line}")
+        if args.world_size > 1:
+            torch.distributed.barrier()
+        if main:
+            durable.sweep_partial(folder)
+            run_dir.write_run_files(folder, inputs.identity, inputs.recipe_text, environment())
+        checkpoint = checkpoints.newest_valid(folder, say)
+        if finished and checkpoint is None:
+            raise StateError("the finished run has no checkpoint to continue from", str(folder), "train a new run")
+        _train_from(inputs, args, folder, checkpoint, say, console)
+    return folder
+
+
+def _train_from(
+    inputs: TrainingInputs, args: Any, folder: Path, checkpoint: Path | None, say: Say, console: Any
+) -> None:
+    from sftgo_cli.training.callbacks import StopOnSignal
+
+    step = (checkpoints.checkpoint_step(checkpoint) or 0) if checkpoint is not None else 0
+    if args.process_index == 0:
+        metrics_log.keep_until(folder / metrics_log.FILE_NAME, step)
+    if checkpoint is not None:
+        say(f"resuming from {checkpoint.name}")
+    stop = StopOnSignal()
+    trainer = _trainer(inputs, args, folder, stop, console)
+    stop.install(trainer)
+    try:
+        total = planned_steps(inputs.recipe, trainer.step_sampler)
+        if checkpoint is not None and step >= total:
+            _load_finished(trainer, checkpoint, folder, step)
+        else:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+    finally:
+        stop.restore()
+    if stop.stopped:
+        raise InterruptedRun(
+            f"interrupted after step {trainer.state.global_step}", str(folder), "run the same command to continue"
+        )
+    _publish(inputs, trainer, folder)
+
+
+def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, console: Any) -> SftgoTrainer:
+    from transformers import PrinterCallback
+
+    from sftgo_cli.training.callbacks import EarlyStopping, Progress
+    from sftgo_cli.training.trainer import SftgoTrainer, StepObjective
+
+    recipe, rank, world = inputs.recipe, args.process_index, args.world_size
+    pad_id = pad_token_id(inputs.tokenizer)
+    table = train_table(inputs.train)
+    patience = recipe.training.early_stopping_patience
+    callbacks: list[Any] = [stop, Progress(console)]
+    if patience is not None:
+        metric = str(args.metric_for_best_model or first_metric(recipe))
+        threshold = recipe.training.early_stopping_threshold
+        callbacks.append(EarlyStopping(metric, bool(args.greater_is_better), patience, threshold))
+    trainer = SftgoTrainer(
+        model=load_model(inputs),
+        args=args,
+        rows=table,
+        sampler=step_sampler(recipe, inputs.train, table, rank, world),
+        collator=Collator(pad_id, packed=recipe.data.packing),
+        objective=StepObjective(inputs.objective, recipe.objective.options, recipe.grouping.num_groups()),
+        sets={
+            name: evaluation_set(datasets, recipe, pad_id, rank, world) for name, datasets in inputs.evaluation.items()
+        },
+        run_dir=folder,
+        processing_class=inputs.tokenizer,
+        callbacks=callbacks,
+    )
+    trainer.remove_callback(PrinterCallback)
+    if inputs.template is not None:
+        inputs.tokenizer.chat_template = inputs.template  # saved with the model, so that generation uses the same
+    return trainer
+
+
+def _load_finished(trainer: SftgoTrainer, checkpoint: Path, folder: Path, step: int) -> None:
+    """The last step was saved and the run then killed: no step is left, only what follows the last one."""
+    from transformers import TrainerState
+
+    trainer._load_from_checkpoint(str(checkpoint))
+    trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    evaluated = any(
+        line["event"] == "eval" and line["step"] == step
+        for line in metrics_log.read_metrics(folder / metrics_log.FILE_NAME)
+    )
+    if trainer.args.eval_strategy != "no" and not evaluated:
+        trainer.evaluate()
+    if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None:
+        trainer._load_best_model()
+
+
+def _publish(inputs: TrainingInputs, trainer: SftgoTrainer, folder: Path) -> None:
+    """The model's files to the run's root, each renamed into place; stages.json says last that the run is finished."""
+    from sftgo_cli.training.model_card import model_card
+
+    partial = folder / f"{durable.PARTIAL_PREFIX}model"
+    trainer.save_model(str(partial), _internal_call=True)
+    if trainer.args.process_index == 0:
+        lines = metrics_log.read_metrics(folder / metrics_log.FILE_NAME)
+        evaluations = [line for line in lines if line["event"] == "eval"]
+        (partial / "README.md").write_text(
+            model_card(inputs.identity.recipe, evaluations, versions()), encoding="utf-8"
+        )
+        for path in durable.files_below(partial):
+            durable.fsync_path(path)
+            target = folder / path.relative_to(partial)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+        durable.sweep_partial(folder)
+        durable.fsync_path(folder)
+        stages = run_dir.stages_of(inputs.identity, finished_steps=trainer.state.global_step)
+        durable.write_json(folder / run_dir.STAGES, stages)
+    trainer.accelerator.wait_for_everyone()
+    if trainer.args.push_to_hub:
+        trainer.push_to_hub()
