@@ -1,0 +1,1 @@
+"""From data sources to token columns: sources, formats, chat templates and masks, tokenization, packing, collation."""

@@ -1,0 +1,135 @@
+"""What became of a source's rows: counts that always add up, kept beside the prepared data and printed."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sftgo_cli.errors import UserError
+
+NAMED_ROWS = 5  # how many dropped rows are named per reason
+UNSUPERVISED_REASONS = ("empty_answer", "no_supervised_token", "answer_cut")
+
+
+@dataclass(frozen=True)
+class DroppedRows:
+    """How many rows one reason dropped, and the first few of their ids."""
+
+    num_rows: int
+    first_rows: list[str]
+
+
+@dataclass(frozen=True)
+class PreparationReport:
+    """Counts of one source: `rows_kept` + all of `dropped` = `rows_in`. Token counts are of the kept rows, after
+    cutting; `tokens_cut` and `supervised_cut` are what cutting took from kept rows; lengths are in tokens."""
+
+    source: str
+    format: str
+    rows_in: int
+    rows_kept: int
+    dropped: dict[str, DroppedRows]
+    rows_truncated: int
+    tokens: int
+    supervised_tokens: int
+    tokens_cut: int
+    supervised_cut: int
+    length_min: int
+    length_p50: float
+    length_p95: float
+    length_max: int
+    ignored_columns: list[str]
+    left_out: dict[str, int]  # rows whose tools, tool_calls or reasoning_content the chat template does not write
+
+    @property
+    def rows_unsupervised(self) -> int:
+        """Rows dropped for having no supervised token (an empty answer, weight 0, or all of it cut off)."""
+        return sum(self.dropped[reason].num_rows for reason in UNSUPERVISED_REASONS if reason in self.dropped)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain JSON values."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> PreparationReport:
+        """The report that `to_json` gave."""
+        dropped = {reason: DroppedRows(**rows) for reason, rows in value["dropped"].items()}
+        return PreparationReport(**{**value, "dropped": dropped})
+
+
+@dataclass
+class Tally:
+    """The running counts from which a report is made."""
+
+    rows_in: int = 0
+    rows_truncated: int = 0
+    supervised_tokens: int = 0
+    tokens_cut: int = 0
+    supervised_cut: int = 0
+    lengths: array[int] = field(default_factory=lambda: array("i"))
+    dropped: dict[str, int] = field(default_factory=dict)
+    first_rows: dict[str, list[str]] = field(default_factory=dict)
+    ignored_columns: set[str] = field(default_factory=set)
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def drop(self, reason: str, row_id: str) -> None:
+        """Counts one dropped row."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        named = self.first_rows.setdefault(reason, [])
+        if len(named) < NAMED_ROWS:
+            named.append(row_id)
+
+    def count_left_out(self, fields: frozenset[str]) -> None:
+        """Counts one row with fields that the chat template does not write."""
+        for name in fields:
+            self.left_out[name] = self.left_out.get(name, 0) + 1
+
+    def report(self, source: str, format_name: str) -> PreparationReport:
+        """The finished report."""
+        import numpy as np
+
+        lengths = np.array(self.lengths, dtype=np.int64)
+        p50, p95 = np.quantile(lengths, [0.5, 0.95]) if len(lengths) else (0.0, 0.0)
+        return PreparationReport(
+            source=source,
+            format=format_name,
+            rows_in=self.rows_in,
+            rows_kept=len(lengths),
+            dropped={reason: DroppedRows(count, self.first_rows[reason]) for reason, count in self.dropped.items()},
+            rows_truncated=self.rows_truncated,
+            tokens=int(lengths.sum()),
+            supervised_tokens=self.supervised_tokens,
+            tokens_cut=self.tokens_cut,
+            supervised_cut=self.supervised_cut,
+            length_min=int(lengths.min(initial=0 if not len(lengths) else int(lengths[0]))),
+            length_p50=float(p50),
+            length_p95=float(p95),
+            length_max=int(lengths.max(initial=0)),
+            ignored_columns=sorted(self.ignored_columns),
+            left_out=dict(sorted(self.left_out.items())),
+        )
+
+
+def refuse_unsupervised(reports: list[PreparationReport], allowed: float) -> None:
+    """Stops a run of which more than the fraction `allowed` of the rows has no supervised token.
+
+    Raises:
+        UserError: names the share, the reasons and the first rows.
+    """
+    rows_in = sum(report.rows_in for report in reports)
+    without = sum(report.rows_unsupervised for report in reports)
+    if not rows_in or without <= allowed * rows_in:
+        return
+    named = [
+        f"{report.source} {reason}: {', '.join(report.dropped[reason].first_rows)}"
+        for report in reports
+        for reason in UNSUPERVISED_REASONS
+        if reason in report.dropped
+    ]
+    raise UserError(
+        f"{without} of {rows_in} rows ({without / rows_in:.1%}) have no supervised token, {allowed:.1%} are allowed",
+        "; ".join(named),
+        "correct the rows, raise data.max_length, or raise data.max_unsupervised_fraction",
+    )

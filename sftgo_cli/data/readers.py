@@ -1,0 +1,219 @@
+"""Reading one data file into rows: jsonl, json, csv, parquet, txt, each also gzipped.
+
+Every reader is lazy and yields `(position, values)`: `position` is the line for line-based files, else `row N`, so that
+`file:position` is where an error points. Text is UTF-8; a byte order mark and CRLF line ends are accepted, anything
+else that is broken (bad JSON, invalid UTF-8, a truncated gzip) is a UserError with file and line. A `.txt` file gives
+one row with the column `text` per paragraph (blocks of lines between blank lines).
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sftgo_cli.errors import EnvironmentProblem, UserError
+
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MAX_CSV_FIELD = 1 << 30  # bytes; the csv module's own limit of 128 KiB is shorter than a long answer
+Positioned = tuple[str, dict[str, Any]]
+
+
+def data_suffix(path: Path) -> str | None:
+    """The suffix that decides how `path` is read (`.jsonl` for `rows.jsonl.gz`), or None when it is not readable."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] == ".gz":
+        suffixes.pop()
+    return suffixes[-1] if suffixes and suffixes[-1] in SUFFIXES else None
+
+
+def data_stem(path: Path) -> str:
+    """The file's name without its data suffix and `.gz`."""
+    name = path.name[: -len(".gz")] if path.name.lower().endswith(".gz") else path.name
+    suffix = data_suffix(path)
+    return name[: -len(suffix)] if suffix else name
+
+
+def read_file(path: Path) -> Iterator[Positioned]:
+    """Rows of one file as `(position, values)`.
+
+    Raises:
+        UserError: the suffix is not known, or the content is broken; names file and line.
+        EnvironmentProblem: the file cannot be read.
+    """
+    suffix = data_suffix(path)
+    if suffix in (".jsonl", ".ndjson"):
+        return _read_jsonl(path)
+    if suffix == ".json":
+        return _read_json(path)
+    if suffix in (".csv", ".tsv"):
+        return _read_csv(path, "\t" if suffix == ".tsv" else ",")
+    if suffix == ".txt":
+        return _read_paragraphs(path)
+    if suffix == ".parquet":
+        return _read_parquet(path)
+    raise UserError(f"cannot read {path.name}", str(path), f"use one of {', '.join(SUFFIXES)}, or these with .gz")
+
+
+def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines, decoded, without line end; only `\\n` and `\\r\\n` end a line."""
+    number = 0
+    try:
+        with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                if number == 1 and raw.startswith(BYTE_ORDER_MARK):
+                    raw = raw[len(BYTE_ORDER_MARK) :]
+                yield number, _decode(raw, path, number).rstrip("\r\n")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(
+            f"broken or truncated gzip: {error}", f"{path}:{number + 1}", "compress or download it again"
+        ) from error
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot read the file: {error.strerror}", str(path), "check the file") from error
+
+
+def _decode(raw: bytes, path: Path, number: int) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"invalid UTF-8: byte 0x{raw[error.start]:02x} at position {error.start + 1}",
+            f"{path}:{number}",
+            "save the file as UTF-8",
+        ) from error
+
+
+def _read_jsonl(path: Path, lines: Iterable[tuple[int, str]] | None = None) -> Iterator[Positioned]:
+    for number, line in _read_lines(path) if lines is None else lines:
+        if line.strip():
+            value = _parse_json(line, path, number)
+            yield str(number), _as_object(value, f"{path}:{number}")
+
+
+def _parse_json(text: str, path: Path, first_line: int) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = first_line + error.lineno - 1
+        raise UserError(
+            f"not valid JSON: {error.msg} at column {error.colno}", f"{path}:{line}", "correct or remove the line"
+        ) from error
+    except (RecursionError, ValueError) as error:  # nested too deeply; a number with too many digits
+        raise UserError(f"not usable JSON: {error}", f"{path}:{first_line}", "correct or remove the line") from error
+
+
+def _as_object(value: Any, where: str) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    raise UserError(
+        f"a row must be a JSON object, found {type(value).__name__}", where, "write rows as {column: value}"
+    )
+
+
+def _read_json(path: Path) -> Iterator[Positioned]:
+    """A JSON array of rows, an object that holds one, or rows line by line under the name `.json`."""
+    lines = list(_read_lines(path))
+    text = "\n".join(line for _, line in lines)
+    first = next((line for _, line in lines if line.strip()), "")
+    if first.lstrip().startswith("{") and _is_json_object(first):
+        rest_is_blank = sum(1 for _, line in lines if line.strip()) == 1
+        if not rest_is_blank or not _holds_list(json.loads(first)):
+            yield from _read_jsonl(path, lines)
+            return
+    rows = _rows_of(_parse_json(text, path, 1), path)
+    for index, row in enumerate(rows, start=1):
+        yield f"row {index}", _as_object(row, f"{path}:row {index}")
+
+
+def _is_json_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _holds_list(value: dict[str, Any]) -> bool:
+    """Whether the object is a wrapper such as `{"data": [...]}` and not a row itself."""
+    return len(_object_lists(value)) == 1 and (len(value) == 1 or "data" in value)
+
+
+def _object_lists(value: dict[str, Any]) -> list[list[Any]]:
+    return [v for v in value.values() if isinstance(v, list) and v and all(isinstance(row, dict) for row in v)]
+
+
+def _rows_of(value: Any, path: Path) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    if isinstance(value, dict):
+        if isinstance(value.get("data"), list):
+            return list(value["data"])
+        lists = _object_lists(value)
+        if len(lists) == 1:
+            return lists[0]
+    raise UserError("found no list of rows", str(path), "write a JSON array of objects, or an object with one list")
+
+
+def _read_csv(path: Path, delimiter: str) -> Iterator[Positioned]:
+    previous_limit = csv.field_size_limit(MAX_CSV_FIELD)
+    try:
+        reader = csv.DictReader((line + "\n" for _, line in _read_lines(path)), delimiter=delimiter, strict=True)
+        line = 2
+        for row in reader:
+            where = f"{path}:{line}"
+            if None in row:
+                raise UserError(f"more cells than the header's {len(reader.fieldnames or [])}", where, "quote the cell")
+            yield str(line), {name: _csv_value(name, cell) for name, cell in row.items()}
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"not valid CSV: {error}", f"{path}:{reader.line_num + 1}", "correct the quoting") from error
+    finally:
+        csv.field_size_limit(previous_limit)
+
+
+def _csv_value(name: str, cell: str | None) -> Any:
+    """A cell as text; the one numeric column of a row, `loss_weight`, as a number where it is one."""
+    if name != "loss_weight" or cell is None:
+        return cell
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
+def _read_paragraphs(path: Path) -> Iterator[Positioned]:
+    block: list[str] = []
+    start = 1
+    for number, line in _read_lines(path):
+        if line.strip():
+            start = start if block else number
+            block.append(line)
+        elif block:
+            yield str(start), {"text": "\n".join(block)}
+            block = []
+    if block:
+        yield str(start), {"text": "\n".join(block)}
+
+
+def _read_parquet(path: Path) -> Iterator[Positioned]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as raw:
+            # Parquet needs random access, which a gzip stream lacks: it is read whole.
+            file = pq.ParquetFile(pa.BufferReader(raw.read()) if path.name.lower().endswith(".gz") else raw)
+            for batch in file.iter_batches(batch_size=1000):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"row {number}", row
+    except (pa.ArrowInvalid, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(f"broken parquet file: {first}", f"{path}:row {number + 1}", "write it again") from error
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot read the file: {error}", str(path), "check the file") from error

@@ -1,0 +1,141 @@
+"""A checked sample becomes text with weighted spans of supervised characters.
+
+With a chat template alpaca and prompt/completion rows become a user and an assistant message. Without one, their plain
+text is the prompt, directly followed by the response and the tokenizer's eos token; messages then are refused. `text`
+rows are supervised whole and end with eos. `train_on: assistant` supervises the assistant's messages, `completion` only
+the last of them, `all` everything.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from sftgo_cli.data.formats import ChatBody, PairBody, Sample, TextBody
+from sftgo_cli.data.spans import answer_spans, message_regions, stop_marker
+from sftgo_cli.data.templates import ChatTemplate, has_answer, left_out, open_template, render
+from sftgo_cli.errors import UserError
+
+TrainOn = Literal["assistant", "completion", "all"]
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+EMPTY_ANSWER = "empty_answer"
+NO_ANSWER = "no_supervised_token"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A row's text and its supervised character spans `(start, end, weight)`; `end_marker` closes a turn there;
+    `left_out` names what the row holds and the chat template does not write."""
+
+    sample: Sample
+    text: str
+    spans: list[tuple[int, int, float]]
+    end_marker: str
+    left_out: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """How the rows of a run become text: the template (None: plain text), its end of turn, and what is supervised."""
+
+    template: ChatTemplate | None
+    end_marker: str
+    eos_token: str | None
+    train_on: TrainOn
+
+
+def make_renderer(template_source: str | None, tokenizer: Any, train_on: TrainOn) -> Renderer:
+    """The renderer for a template's source (None: rows without a template).
+
+    Raises:
+        UserError: the template is not valid, fails on a simple conversation, or never trains its stop token.
+    """
+    if template_source is None:
+        return Renderer(None, tokenizer.eos_token or "", tokenizer.eos_token, train_on)
+    template = open_template(template_source, tokenizer)
+    return Renderer(template, stop_marker(template), tokenizer.eos_token, train_on)
+
+
+def render_sample(sample: Sample, renderer: Renderer) -> Rendered | str:
+    """The row as text with its supervised spans, or the reason why it has none (`EMPTY_ANSWER`, `NO_ANSWER`).
+
+    A lone surrogate, which no tokenizer can encode, becomes U+FFFD, one character for one.
+
+    Raises:
+        UserError: the row needs a chat template and there is none, or the template cannot write it.
+    """
+    body = sample.body
+    if isinstance(body, TextBody):
+        rendered = _text(sample, body.text, renderer)
+    elif isinstance(body, PairBody) and renderer.template is None:
+        rendered = _pair(sample, body, renderer)
+    elif isinstance(body, PairBody):
+        messages = [{"role": "user", "content": body.prompt}, {"role": "assistant", "content": body.response}]
+        rendered = _chat(sample, ChatBody(messages, first_answer=1), renderer)
+    elif isinstance(body, ChatBody):
+        rendered = _chat(sample, body, renderer)
+    else:
+        raise TypeError("tokenised rows have no text to render")
+    if isinstance(rendered, Rendered) and LONE_SURROGATE.search(rendered.text):
+        return replace(rendered, text=LONE_SURROGATE.sub("\ufffd", rendered.text))
+    return rendered
+
+
+def _text(sample: Sample, text: str, renderer: Renderer) -> Rendered | str:
+    if not text.strip():
+        return EMPTY_ANSWER
+    text += renderer.eos_token or ""
+    return Rendered(sample, text, [(0, len(text), 1.0)], renderer.eos_token or "")
+
+
+def _pair(sample: Sample, body: PairBody, renderer: Renderer) -> Rendered | str:
+    if not body.response.strip():
+        return EMPTY_ANSWER
+    if not renderer.eos_token:
+        raise UserError(
+            "the tokenizer has no eos token, so nothing would end the answer",
+            sample.where,
+            "choose a data.chat_template, or a tokenizer with an eos token",
+        )
+    text = body.plain_prompt + body.response + renderer.eos_token
+    start = 0 if renderer.train_on == "all" else len(body.plain_prompt)
+    return Rendered(sample, text, [(start, len(text), 1.0)], renderer.eos_token)
+
+
+def _chat(sample: Sample, body: ChatBody, renderer: Renderer) -> Rendered | str:
+    template = renderer.template
+    if template is None:
+        raise UserError(
+            "rows are messages and the tokenizer has no chat template",
+            sample.where,
+            "set data.chat_template (for example chatml, plain, or a .jinja file)",
+        )
+    answers = [
+        i
+        for i, message in enumerate(body.messages)
+        if i >= body.first_answer and message["role"] == "assistant" and has_answer(template, message)
+    ]
+    silent = not answers and any(message["role"] == "assistant" for message in body.messages[body.first_answer :])
+    if silent:
+        return EMPTY_ANSWER
+    weights = body.weights or [1.0] * len(body.messages)
+    missing = frozenset(left_out(template, body.messages, body.tools))
+    if renderer.train_on == "all":
+        return Rendered(sample, *_all(sample, body, weights, template), renderer.end_marker, missing)
+    if not answers:
+        return NO_ANSWER
+    wanted = answers[-1:] if renderer.train_on == "completion" else answers
+    text, found = answer_spans(template, body.messages, body.tools, wanted, sample.where)
+    spans = [(start, end, weights[i]) for i in wanted for start, end in found[i]]
+    return Rendered(sample, text, spans, renderer.end_marker, missing)
+
+
+def _all(
+    sample: Sample, body: ChatBody, weights: list[float], template: ChatTemplate
+) -> tuple[str, list[tuple[int, int, float]]]:
+    text = render(template, body.messages, body.tools, sample.where)
+    if all(weight == weights[0] for weight in weights):
+        return text, [(0, len(text), weights[0])]
+    regions = message_regions(template, body.messages, body.tools, text, sample.where)
+    return text, [(start, end, weight) for (start, end), weight in zip(regions, weights, strict=True)]

@@ -1,0 +1,236 @@
+"""Where rows come from: local files, folders, Hub data sets and the package's own `builtin:` data.
+
+`resolve_source` finds out what a recipe's `path` means without reading it, `source_fingerprint` says what its content
+is (for the cache key; never a path), `read_rows` reads it lazily. Relative paths are relative to the recipe's folder. A
+folder gives all its readable files in the order of their names, or only those of the split where files are named after
+splits (`train.jsonl`, `test-00000-of-00002.parquet`); a folder written by `datasets.save_to_disk` is opened as such.
+For a single file `split` has no meaning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sftgo_cli.data.readers import SUFFIXES, data_stem, data_suffix, read_file
+from sftgo_cli.errors import UserError, nearest
+from sftgo_cli.recipe.schema import EvalSource, SourceSection
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+BUILTIN_PREFIX = "builtin:"
+SPLIT_NAMES = ("train", "test", "validation", "valid", "val", "dev", "eval", "heldout")
+NOT_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+READ_BATCH = 1000  # rows taken from an Arrow data set at a time
+
+
+@dataclass(frozen=True)
+class ResolvedSource:
+    """A data source that was found. `label` is its name in the `source` column and in messages."""
+
+    label: str
+    kind: Literal["files", "saved", "hub", "builtin"]
+    path: str  # folder or file as found, Hub id, or builtin name
+    split: str
+    files: tuple[Path, ...] = ()
+    name: str | None = None
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """One row as it stands in the source. `where` is for messages (`train.jsonl:12`), `row_id` is stable and unique."""
+
+    where: str
+    row_id: str
+    values: dict[str, Any]
+
+
+def resolve_source(source: SourceSection | EvalSource, recipe_dir: Path, label: str) -> ResolvedSource:
+    """What `source.path` refers to; nothing is read or downloaded.
+
+    Raises:
+        UserError: a local path does not exist or holds nothing readable, or the split is not there.
+    """
+    if source.path is None:
+        raise UserError("an evaluation set by fraction has no path of its own", label, "give path, or hold rows out")
+    if source.path.startswith(BUILTIN_PREFIX):
+        return ResolvedSource(label, "builtin", source.path[len(BUILTIN_PREFIX) :], source.split)
+    path = recipe_dir / Path(source.path).expanduser()
+    if path.is_dir():
+        return _resolve_folder(path, source.split, label)
+    if path.exists():
+        if data_suffix(path) is None:
+            raise UserError(
+                f"cannot read a file named {path.name}",
+                f"{label}: {path}",
+                f"use one of {', '.join(SUFFIXES)} (or .gz)",
+            )
+        return ResolvedSource(label, "files", str(path), source.split, files=(path,))
+    if _looks_local(source.path, recipe_dir):
+        raise UserError(f"there is no {source.path}", f"{label}: {path}", _path_hint(path))
+    return ResolvedSource(label, "hub", source.path, source.split, name=source.name, revision=source.revision)
+
+
+def _looks_local(path: str, recipe_dir: Path) -> bool:
+    if path.startswith((".", "/", "~")) or path.count("/") > 1 or data_suffix(Path(path)) is not None:
+        return True
+    return "/" in path and (recipe_dir / path).parent.is_dir()
+
+
+def _path_hint(path: Path) -> str:
+    folder = next(parent for parent in path.parents if parent.is_dir())
+    names = sorted(child.name for child in folder.iterdir())
+    close = nearest(path.name if folder == path.parent else path.relative_to(folder).parts[0], names)
+    return f"did you mean {folder / close}?" if close else f"check the path; {folder} exists"
+
+
+def _resolve_folder(folder: Path, split: str, label: str) -> ResolvedSource:
+    where = f"{label}: {folder}"
+    if (folder / "dataset_dict.json").is_file():
+        splits = sorted(child.name for child in folder.iterdir() if (child / "state.json").is_file())
+        if split not in splits:
+            raise _no_split(split, splits, where)
+        return ResolvedSource(label, "saved", str(folder / split), split)
+    if (folder / "state.json").is_file():
+        return ResolvedSource(label, "saved", str(folder), split)
+    files = sorted(
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and data_suffix(file) and file.name not in NOT_DATA and not _hidden(file, folder)
+    )
+    if not files:
+        raise UserError("the folder holds no readable data file", where, f"put {', '.join(SUFFIXES)} (or .gz) there")
+    chosen = [file for file in files if _split_of(file) == split.lower()]
+    found = sorted({_split_of(file) for file in files} & set(SPLIT_NAMES))
+    if not chosen and (found or split != "train"):
+        raise _no_split(split, found, where)
+    return ResolvedSource(label, "files", str(folder), split, files=tuple(chosen or files))
+
+
+def _hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def _split_of(file: Path) -> str:
+    return re.split(r"[-_.]", data_stem(file).lower(), maxsplit=1)[0]
+
+
+def _no_split(split: str, found: list[str], where: str) -> UserError:
+    close = nearest(split, found)
+    fix = f"did you mean {close}?" if close else f"splits there: {', '.join(found) or 'none'}"
+    return UserError(f"there is no split {split!r}", where, fix)
+
+
+def source_fingerprint(resolved: ResolvedSource) -> dict[str, Any]:
+    """The content of the source as ingredients of a cache key: sha256 per file, or the Hub's commit; never a path.
+
+    Raises:
+        UserError: the Hub data set cannot be reached or found.
+    """
+    if resolved.kind == "files":
+        from sftgo_cli.cache import file_sha256
+
+        return {"files": [{"kind": data_suffix(file), "sha256": file_sha256(file)} for file in resolved.files]}
+    if resolved.kind == "builtin":
+        from sftgo_cli.builtin import data_fingerprint
+
+        return {
+            "builtin": resolved.path,
+            "split": resolved.split,
+            "content": data_fingerprint(resolved.path, resolved.split),
+        }
+    if resolved.kind == "saved":
+        from sftgo_cli.cache import file_sha256
+
+        shards = sorted(Path(resolved.path).glob("*.arrow"))
+        return {"files": [{"kind": ".arrow", "sha256": file_sha256(shard)} for shard in shards]}
+    return {"hub": resolved.path, "name": resolved.name, "split": resolved.split, "revision": _hub_revision(resolved)}
+
+
+def _hub_revision(resolved: ResolvedSource) -> str:
+    """The commit of the Hub data set; offline, the fingerprint of the copy that `datasets` has cached."""
+    from huggingface_hub import HfApi
+
+    try:
+        commit = HfApi().dataset_info(resolved.path, revision=resolved.revision).sha
+    except Exception:  # offline or refused: no common base; loading then says what is wrong
+        commit = None
+    return commit or f"fingerprint {_load_hub(resolved)._fingerprint}"
+
+
+def _load_hub(resolved: ResolvedSource) -> Dataset:
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(resolved.path, resolved.name, split=resolved.split, revision=resolved.revision)
+    except (
+        Exception
+    ) as error:  # the loader raises its own, the network's and the builder's errors without a common base
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{resolved.path!r} is neither a local path nor a data set that the Hub could give ({reason})",
+            resolved.label,
+            "check the path, name, split and revision, and the network",
+        ) from error
+    return loaded
+
+
+def read_rows(resolved: ResolvedSource) -> Iterator[RawRow]:
+    """The source's rows, lazily. A row keeps its own `id` where that is text or an integer and unique so far, else it
+    is `<file stem>:<index>`, counted from 0.
+
+    Raises:
+        UserError: a file is broken (names file and line) or the Hub has no such data set.
+    """
+    seen: set[int] = set()
+    for where, stem, index, values in _positioned(resolved):
+        own = values.get("id")
+        row_id = f"{stem}:{index}"
+        if (isinstance(own, str) and own) or (isinstance(own, int) and not isinstance(own, bool)):
+            key = hash(str(own))
+            if key not in seen:
+                seen.add(key)
+                row_id = str(own)
+        yield RawRow(where, row_id, values)
+
+
+def _positioned(resolved: ResolvedSource) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
+    """`(where, stem, index, values)` of every row."""
+    if resolved.kind == "files":
+        for file in resolved.files:
+            for index, (position, values) in enumerate(read_file(file)):
+                yield f"{file}:{position}", data_stem(file), index, values
+        return
+    if resolved.kind == "builtin":
+        from sftgo_cli.builtin import data_rows
+
+        for index, values in enumerate(data_rows(resolved.path, resolved.split)):
+            yield f"{BUILTIN_PREFIX}{resolved.path}:row {index + 1}", resolved.path, index, values
+        return
+    stem = resolved.path.rsplit("/", maxsplit=1)[-1]
+    dataset = _load_saved(resolved) if resolved.kind == "saved" else _load_hub(resolved)
+    for index, values in enumerate(_iterate(dataset)):
+        yield f"{resolved.path}:row {index + 1}", stem, index, values
+
+
+def _load_saved(resolved: ResolvedSource) -> Dataset:
+    import datasets
+
+    try:
+        return datasets.Dataset.load_from_disk(resolved.path)
+    except Exception as error:  # as in _load_hub: no common base
+        raise UserError(
+            f"cannot open the saved data set: {error}", f"{resolved.label}: {resolved.path}", "save it again"
+        ) from error
+
+
+def _iterate(dataset: Dataset) -> Iterator[dict[str, Any]]:
+    for batch in dataset.iter(batch_size=READ_BATCH):
+        names = list(batch)
+        for cells in zip(*batch.values(), strict=True):
+            yield dict(zip(names, cells, strict=True))

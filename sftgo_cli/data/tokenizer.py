@@ -1,0 +1,98 @@
+"""Loading the model's tokenizer, and what its content is for the cache key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from sftgo_cli.data.sources import BUILTIN_PREFIX
+from sftgo_cli.errors import UserError, nearest
+from sftgo_cli.recipe.schema import ModelSection
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+    "tokenizer.model",
+    "spiece.model",
+)
+
+
+def load_tokenizer(model: ModelSection, recipe_dir: Path) -> Any:
+    """The fast tokenizer of `model.name_or_path`: a folder (relative to the recipe's), `builtin:NAME` or a Hub id.
+
+    Code that comes with the model runs only under `trust_remote_code`.
+
+    Raises:
+        UserError: no such folder or Hub model, no tokenizer in it, or only a slow one.
+    """
+    from transformers import AutoTokenizer
+
+    name = _location(model.name_or_path, recipe_dir)
+    revision = {} if model.revision is None else {"revision": model.revision}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(name), trust_remote_code=model.trust_remote_code, use_fast=True, **revision
+        )
+    except Exception as error:  # transformers, the Hub and tokenizers raise their own errors without a common base
+        raise _not_loaded(model, name, error) from error
+    if not tokenizer.is_fast:
+        raise UserError(
+            "the tokenizer is a slow one, which gives no character offsets",
+            f"model.name_or_path: {model.name_or_path}",
+            "convert it once to a fast one (tokenizer.json) and use that folder",
+        )
+    return tokenizer
+
+
+def _location(name_or_path: str, recipe_dir: Path) -> Path | str:
+    if name_or_path.startswith(BUILTIN_PREFIX):
+        from sftgo_cli.builtin import model_folder
+
+        return model_folder(name_or_path[len(BUILTIN_PREFIX) :])
+    path = recipe_dir / Path(name_or_path).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise UserError("the model is a file", f"model.name_or_path: {path}", "give the folder that holds config.json")
+    if name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") > 1:
+        folder = next(parent for parent in path.parents if parent.is_dir())
+        close = nearest(path.name, sorted(child.name for child in folder.iterdir() if child.is_dir()))
+        fix = f"did you mean {folder / close}?" if close else f"check the path; {folder} exists"
+        raise UserError(f"there is no folder {name_or_path}", f"model.name_or_path: {path}", fix)
+    return name_or_path
+
+
+def _not_loaded(model: ModelSection, name: Path | str, error: Exception) -> UserError:
+    where = f"model.name_or_path: {model.name_or_path}"
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if "trust_remote_code" in str(error):
+        return UserError(
+            "the tokenizer needs code that comes with the model",
+            where,
+            "read that code, then set model.trust_remote_code",
+        )
+    if isinstance(name, Path):
+        if not any((name / file).is_file() for file in TOKENIZER_FILES):
+            return UserError("the folder holds no tokenizer", where, f"put {TOKENIZER_FILES[0]} there")
+        return UserError(f"the folder's tokenizer cannot be loaded: {reason}", where, "save it again as tokenizer.json")
+    return UserError(
+        f"neither a local folder nor a model that the Hub could give: {reason}",
+        where,
+        "check the name, the revision and the network (log in for gated models), or give a local folder",
+    )
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """sha256 of what the tokenizer does: its backend, special tokens and chat template; not where it came from."""
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    # Truncation and padding are left-overs of earlier calls.
+    content = {
+        "backend": {key: value for key, value in backend.items() if key not in ("truncation", "padding")},
+        "special_tokens": {key: str(value) for key, value in tokenizer.special_tokens_map.items()},
+        "chat_template": getattr(tokenizer, "chat_template", None),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
