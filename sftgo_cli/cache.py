@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sftgo_cli import durable
+from sftgo_cli.errors import UserError
 
 KEY_LENGTH = 32  # hex digits of the sha256 used as folder name: 128 bits
 
@@ -132,3 +133,16 @@ def explain(path: Path) -> dict[str, Any]:
     """What a result's key is made of: stage, version and ingredients."""
     manifest = json.loads((path / durable.MANIFEST).read_text(encoding="utf-8"))
     return {name: manifest[name] for name in ("stage", "version", "ingredients")}
+
+
+def find(prefix: str) -> CacheEntry:
+    """The cached result whose key begins with `prefix`.
+
+    Raises:
+        UserError: none does, or several do.
+    """
+    found = [entry for entry in entries() if entry.key.startswith(prefix)]
+    if len(found) == 1:
+        return found[0]
+    what = "no cached result has this key" if not found else f"{len(found)} cached results have keys like this"
+    raise UserError(what, prefix, "see sftgo cache ls")

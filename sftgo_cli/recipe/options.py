@@ -1,9 +1,9 @@
 """The strict pydantic base of everything a recipe can hold, and what a method's options are.
 
 A method (scorer, objective, tuner, curation stage) is a named choice with its own options: `{name: tfidf, unit: word}`.
-The recipe keeps it as a `MethodChoice`; the method's own file declares an `Options` model, found through the table of its
-package (`scoring.METHODS`, `objectives.METHODS`, `tuning.METHODS`), which the caller hands to the loader. So this package
-knows no method's name.
+The recipe keeps it as a `MethodChoice`; the method's own file declares an `Options` model, found through the table of
+its package (`scoring.METHODS`, `objectives.METHODS`, `tuning.METHODS`), which the caller hands to the loader. So this
+package knows no method's name.
 """
 
 from __future__ import annotations

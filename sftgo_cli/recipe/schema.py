@@ -18,6 +18,9 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 OpenFraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy takes
+NonEmpty = Annotated[str, Field(pattern=r"\S")]
+SafeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=100)]  # also a file's name
 Interval = Literal["no", "steps", "epoch"]
 Format = Literal["auto", "alpaca", "messages", "sharegpt", "prompt_completion", "text", "tokenized"]
 
@@ -25,10 +28,12 @@ Format = Literal["auto", "alpaca", "messages", "sharegpt", "prompt_completion", 
 class ModelSection(StrictModel):
     """Which base model, at which revision, in which compute type."""
 
-    name_or_path: str = Field(description="Hub id, local folder, or builtin:tiny")
+    name_or_path: NonEmpty = Field(description="Hub id, local folder, or builtin:tiny")
     revision: str | None = Field(None, description="Branch, tag or commit on the Hub")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("bfloat16", description="Compute type")
-    attn_implementation: str | None = Field(None, description="sdpa, eager, flash_attention_2, ...; null lets it choose")
+    attn_implementation: str | None = Field(
+        None, description="sdpa, eager, flash_attention_2, ...; null lets it choose"
+    )
     trust_remote_code: bool = Field(False, description="Run code that comes with the model")
     quantization: Literal["nf4", "fp4", "int8"] | None = Field(
         None, description="Load the frozen base weights quantised (QLoRA); needs the extra `quantization`"
@@ -38,7 +43,7 @@ class ModelSection(StrictModel):
 class SourceSection(StrictModel):
     """One data source: where its rows are and how they are read."""
 
-    path: str = Field(description="Hub id, local file or folder, or builtin:NAME")
+    path: NonEmpty = Field(description="Hub id, local file or folder, or builtin:NAME")
     name: str | None = Field(None, description="Configuration of a Hub data set")
     split: str = Field("train", description="Split to read")
     revision: str | None = Field(None, description="Branch, tag or commit on the Hub")
@@ -56,13 +61,13 @@ class TrainSource(SourceSection):
 class EvalSource(StrictModel):
     """A named evaluation set: a source of its own, or a fraction held out of the training rows."""
 
-    path: str | None = Field(None, description="Hub id, local file or folder, or builtin:NAME")
-    name: str | None = None
+    path: NonEmpty | None = Field(None, description="Hub id, local file or folder, or builtin:NAME")
+    name: str | None = Field(None, description="Configuration of a Hub data set")
     split: str = Field("train", description="Split to read")
-    revision: str | None = None
-    format: Format = "auto"
-    columns: dict[str, str] = Field(default_factory=dict)
-    max_samples: PositiveInt | None = None
+    revision: str | None = Field(None, description="Branch, tag or commit on the Hub")
+    format: Format = Field("auto", description="Row format; auto finds it from the columns")
+    columns: dict[str, str] = Field(default_factory=dict, description="Our column name: the data's column name")
+    max_samples: PositiveInt | None = Field(None, description="Use at most the first N rows")
     fraction: OpenFraction | None = Field(None, description="Hold out this fraction of the training rows instead")
 
 
@@ -70,7 +75,7 @@ class DataSection(StrictModel):
     """Training and evaluation rows, and how they become tokens."""
 
     train: list[TrainSource] = Field(min_length=1, description="Sources, mixed by weight")
-    eval: dict[str, EvalSource] = Field(default_factory=dict, description="Named evaluation sets")
+    eval: dict[SafeName, EvalSource] = Field(default_factory=dict, description="Named evaluation sets")
     max_length: Annotated[int, Field(ge=2)] = Field(2048, description="Longest sample in tokens")
     on_overlong: Literal["truncate", "drop", "error"] = Field("truncate", description="What happens to longer samples")
     train_on: Literal["assistant", "completion", "all"] = Field("assistant", description="Which tokens are supervised")
@@ -109,68 +114,82 @@ class GroupingSection(StrictModel):
 class TrainingSection(StrictModel):
     """The Trainer's own option names, with our defaults; the refused ones are listed in `REFUSED_TRAINING_KEYS`."""
 
-    output_dir: str = Field(description="The run's folder, relative to the working directory")
-    num_train_epochs: Positive = 3.0
-    max_steps: Annotated[int, Field(ge=-1)] = Field(-1, description="Stop after this many optimizer steps; -1: by epochs")
-    learning_rate: NonNegative = 1.0e-5
-    per_device_train_batch_size: PositiveInt = Field(8, description="Rows (bins when packing) per micro-batch and device")
-    per_device_eval_batch_size: PositiveInt = 8
-    gradient_accumulation_steps: PositiveInt = 1
-    lr_scheduler_type: str = "cosine"
-    lr_scheduler_kwargs: dict[str, Any] | None = None
+    output_dir: NonEmpty = Field(description="The run's folder, relative to the working directory")
+    num_train_epochs: Positive = Field(3.0, description="Passes over the training rows")
+    max_steps: Annotated[int, Field(ge=-1)] = Field(
+        -1, description="Stop after this many optimizer steps; -1: by epochs"
+    )
+    learning_rate: NonNegative = Field(
+        1.0e-5, description="Peak learning rate; about 1e-5 for full fine-tuning, 1e-4 for LoRA"
+    )
+    per_device_train_batch_size: PositiveInt = Field(
+        8, description="Rows (bins when packing) per micro-batch and device"
+    )
+    per_device_eval_batch_size: PositiveInt = Field(8, description="Rows per evaluation batch and device")
+    gradient_accumulation_steps: PositiveInt = Field(1, description="Micro-batches per optimizer step")
+    lr_scheduler_type: str = Field("cosine", description="linear, cosine, constant, constant_with_warmup, ...")
+    lr_scheduler_kwargs: dict[str, Any] | None = Field(None, description="Extra arguments of the scheduler")
     warmup_ratio: Fraction | None = Field(None, description="Share of the steps that warms the learning rate up")
-    warmup_steps: NonNegativeInt | None = None
-    optim: str = "adamw_torch"
-    optim_args: str | None = None
-    weight_decay: NonNegative = 0.0
-    adam_beta1: Fraction = 0.9
-    adam_beta2: Fraction = 0.999
-    adam_epsilon: Positive = 1e-8
-    max_grad_norm: NonNegative = 1.0
-    seed: NonNegativeInt = 42
-    data_seed: NonNegativeInt | None = Field(None, description="Order of the rows; default: seed")
-    gradient_checkpointing: bool = False
-    gradient_checkpointing_kwargs: dict[str, Any] | None = None
-    torch_compile: bool = False
-    torch_compile_backend: str | None = None
-    torch_compile_mode: str | None = None
-    tf32: bool | None = None
-    use_cpu: bool = False
-    full_determinism: bool = False
-    neftune_noise_alpha: Positive | None = None
-    train_sampling_strategy: Literal["random", "sequential", "group_by_length"] = "random"
-    logging_strategy: Literal["no", "steps", "epoch"] = "steps"
-    logging_steps: PositiveInt = 10
-    logging_first_step: bool = True
-    report_to: str | list[str] = "none"
-    run_name: str | None = None
-    project: str = "huggingface"
-    disable_tqdm: bool | None = None
+    warmup_steps: NonNegativeInt | None = Field(
+        None, description="Steps that warm the learning rate up; instead of warmup_ratio"
+    )
+    optim: str = Field("adamw_torch", description="Optimizer: adamw_torch, adamw_torch_fused, adafactor, ...")
+    optim_args: str | None = Field(None, description="Extra arguments of the optimizer, as key=value,...")
+    weight_decay: NonNegative = Field(0.0, description="Decay of the weights")
+    adam_beta1: Fraction = Field(0.9, description="Decay of the first moment")
+    adam_beta2: Fraction = Field(0.999, description="Decay of the second moment")
+    adam_epsilon: Positive = Field(1e-8, description="Adam's epsilon")
+    max_grad_norm: NonNegative = Field(1.0, description="Clip gradients to this norm; 0 does not clip")
+    seed: Seed = Field(42, description="Seed of everything random")
+    data_seed: Seed | None = Field(None, description="Order of the rows; default: seed")
+    gradient_checkpointing: bool = Field(False, description="Recompute activations to save memory")
+    gradient_checkpointing_kwargs: dict[str, Any] | None = Field(None, description="Extra arguments of checkpointing")
+    torch_compile: bool = Field(False, description="Compile the model")
+    torch_compile_backend: str | None = Field(None, description="Backend of torch.compile")
+    torch_compile_mode: str | None = Field(None, description="Mode of torch.compile")
+    tf32: bool | None = Field(None, description="Allow TF32 on the GPU; null keeps the default")
+    use_cpu: bool = Field(False, description="Train on the CPU even if there is a GPU")
+    full_determinism: bool = Field(False, description="Deterministic kernels only (slower)")
+    neftune_noise_alpha: Positive | None = Field(None, description="Strength of NEFTune noise")
+    train_sampling_strategy: Literal["random", "sequential", "group_by_length"] = Field(
+        "random", description="Order of the training rows"
+    )
+    logging_strategy: Literal["no", "steps", "epoch"] = Field("steps", description="When a line goes to metrics.jsonl")
+    logging_steps: PositiveInt = Field(10, description="Steps between log lines")
+    logging_first_step: bool = Field(True, description="Log the first step too")
+    report_to: str | list[str] = Field("none", description="Trackers: none, wandb, tensorboard, ... or a list")
+    run_name: SafeName | None = Field(None, description="The run's name for trackers")
+    project: str = Field("huggingface", description="The trackers' project")
+    disable_tqdm: bool | None = Field(None, description="Hide the progress bar; null shows it on a terminal")
     eval_strategy: Interval | None = Field(None, description="Default: epoch when there are evaluation sets, else no")
-    eval_steps: PositiveInt | None = None
-    eval_delay: NonNegative = 0.0
-    eval_on_start: bool = False
-    save_strategy: Interval = "epoch"
-    save_steps: PositiveInt = 500
+    eval_steps: PositiveInt | None = Field(None, description="Steps between evaluations; default: logging_steps")
+    eval_delay: NonNegative = Field(0.0, description="Epochs or steps before the first evaluation")
+    eval_on_start: bool = Field(False, description="Evaluate before training")
+    save_strategy: Interval = Field("epoch", description="When a checkpoint is saved")
+    save_steps: PositiveInt = Field(500, description="Steps between checkpoints")
     save_total_limit: Annotated[int, Field(ge=2)] | None = Field(
         2, description="Checkpoints kept; at least two, so that one is whole while another is written"
     )
-    load_best_model_at_end: bool = False
+    load_best_model_at_end: bool = Field(False, description="End with the best checkpoint")
     metric_for_best_model: str | None = Field(None, description="Default: eval_<first set>_loss")
-    greater_is_better: bool | None = None
-    early_stopping_patience: PositiveInt | None = Field(None, description="Stop after N evaluations without improvement")
-    early_stopping_threshold: NonNegative = 0.0
-    push_to_hub: bool = False
-    hub_model_id: str | None = None
-    hub_strategy: Literal["end", "every_save", "checkpoint", "all_checkpoints"] = "every_save"
-    hub_private_repo: bool | None = None
-    dataloader_num_workers: NonNegativeInt = 0
-    dataloader_pin_memory: bool = True
-    dataloader_persistent_workers: bool = False
-    dataloader_prefetch_factor: PositiveInt | None = None
-    ddp_backend: str | None = None
-    ddp_timeout: PositiveInt = 1800
-    ddp_bucket_cap_mb: PositiveInt | None = None
+    greater_is_better: bool | None = Field(None, description="Whether a larger metric is better; null: by its name")
+    early_stopping_patience: PositiveInt | None = Field(
+        None, description="Stop after N evaluations without improvement"
+    )
+    early_stopping_threshold: NonNegative = Field(0.0, description="What counts as an improvement")
+    push_to_hub: bool = Field(False, description="Upload the model to the Hub")
+    hub_model_id: str | None = Field(None, description="Name of the Hub repository")
+    hub_strategy: Literal["end", "every_save", "checkpoint", "all_checkpoints"] = Field(
+        "every_save", description="When to upload"
+    )
+    hub_private_repo: bool | None = Field(None, description="Whether the repository is private")
+    dataloader_num_workers: NonNegativeInt = Field(0, description="Processes that load data")
+    dataloader_pin_memory: bool = Field(True, description="Pin host memory for faster copies")
+    dataloader_persistent_workers: bool = Field(False, description="Keep the workers between epochs")
+    dataloader_prefetch_factor: PositiveInt | None = Field(None, description="Batches each worker loads ahead")
+    ddp_backend: str | None = Field(None, description="nccl, gloo, ...; null chooses")
+    ddp_timeout: PositiveInt = Field(1800, description="Seconds to wait for other processes")
+    ddp_bucket_cap_mb: PositiveInt | None = Field(None, description="Size of gradient buckets in MB")
     fsdp: str | None = Field(None, description="Set by the accelerate configuration; here only to be explicit")
     deepspeed: str | None = Field(None, description="DeepSpeed JSON file")
 
@@ -201,7 +220,7 @@ class EvaluationSection(StrictModel):
 
     sets: list[str] | None = Field(None, description="Names from data.eval; null means all of them")
     tasks: list[str] = Field(default_factory=list, description="lm-evaluation-harness tasks (extra)")
-    max_new_tokens: PositiveInt = 256
+    max_new_tokens: PositiveInt = Field(256, description="Longest generated answer in tokens")
 
 
 class Recipe(StrictModel):
@@ -211,11 +230,11 @@ class Recipe(StrictModel):
     data: DataSection
     curation: list[MethodChoice] = Field(default_factory=list)
     scoring: MethodChoice
-    grouping: GroupingSection = Field(default_factory=GroupingSection)
+    grouping: GroupingSection = Field(default_factory=lambda: GroupingSection.model_validate({}))
     objective: MethodChoice
     tuning: MethodChoice
     training: TrainingSection
-    evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
+    evaluation: EvaluationSection = Field(default_factory=lambda: EvaluationSection.model_validate({}))
 
 
 DEFAULT_METHODS: dict[str, str] = {"scoring": "tfidf", "objective": "sft_go", "tuning": "lora"}

@@ -8,8 +8,11 @@ import os
 import platform
 from typing import Any
 
+from sftgo_cli.recipe.schema import Recipe
+
 PACKAGES = ("sftgo", "torch", "transformers", "datasets", "accelerate", "peft", "tokenizers", "safetensors", "pyarrow")
 EXTRAS = ("deepspeed", "bitsandbytes", "flash_attn")
+TRACKER_PACKAGES = {"wandb": "wandb", "tensorboard": "tensorboard", "mlflow": "mlflow", "trackio": "trackio"}
 
 
 def versions() -> dict[str, str | None]:
@@ -41,3 +44,21 @@ def devices() -> dict[str, Any]:
 def environment() -> dict[str, Any]:
     """What environment.json holds."""
     return {"versions": versions(), "devices": devices()}
+
+
+def missing_for(recipe: Recipe) -> list[str]:
+    """What a recipe needs and this machine lacks, one line each with what to do."""
+    found = versions()
+    missing = []
+    if recipe.model.quantization is not None and found["bitsandbytes"] is None:
+        missing.append("bitsandbytes, for model.quantization - pip install 'sftgo[quantization]'")
+    if recipe.training.deepspeed is not None and found["deepspeed"] is None:
+        missing.append("deepspeed, for training.deepspeed - pip install 'sftgo[deepspeed]'")
+    if (recipe.model.attn_implementation or "").startswith("flash_attention") and found["flash_attn"] is None:
+        missing.append("flash_attn, for model.attn_implementation - install it, or use sdpa")
+    trackers = [recipe.training.report_to] if isinstance(recipe.training.report_to, str) else recipe.training.report_to
+    for tracker in trackers:
+        package = TRACKER_PACKAGES.get(tracker)
+        if package is not None and importlib.util.find_spec(package) is None:
+            missing.append(f"{package}, for training.report_to: {tracker} - pip install {package}")
+    return missing

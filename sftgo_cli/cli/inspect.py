@@ -1,0 +1,55 @@
+"""`sftgo inspect RECIPE`: rows with their tokens coloured by group or score, in the terminal or as one HTML page."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sftgo_cli.cli.output import Overrides, RecipePath, console, quiet_libraries, say
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+class ColorBy(StrEnum):
+    """What decides a token's color."""
+
+    group = "group"
+    score = "score"
+
+
+@app.command()
+def inspect(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    rows: Annotated[int, typer.Option("-k", "--rows", min=1, help="How many rows")] = 5,
+    start: Annotated[int, typer.Option(min=0, help="Number of the first row")] = 0,
+    row: Annotated[str | None, typer.Option(help="Show the row with this id")] = None,
+    set_name: Annotated[str | None, typer.Option("--set", help="An evaluation set instead of the training rows")] = None,
+    color_by: Annotated[ColorBy, typer.Option(help="What decides a token's color")] = ColorBy.group,
+    html: Annotated[Path | None, typer.Option(help="Write one self-contained page here instead")] = None,
+) -> int:
+    """Show rows of RECIPE as they will be trained, every token coloured by its group."""
+    from sftgo_cli import pipeline
+
+    loaded = pipeline.load(recipe, overrides or [])
+    quiet_libraries()
+    data = pipeline.prepare(loaded, say)
+    chosen = pipeline.select_rows(data, set_name, start, rows if html is None else max(rows, 5), row)
+    if html is None:
+        from sftgo_cli.report.inspect_terminal import render_rows
+
+        out = console()
+        for part in render_rows(chosen, color_by.value):
+            out.print(part)
+        return 0
+    from sftgo_cli.report.inspect_html import render_html
+    from sftgo_cli.report.score_table import score_statistics
+
+    summaries = score_statistics(data.train.datasets, data.tokenizer, data.num_groups)
+    method = f"scored by {loaded.recipe.scoring.name}, important fraction {loaded.recipe.grouping.cuts()[0]:g}"
+    html.write_text(render_html(chosen, f"{recipe.name}: token groups", summaries, method), encoding="utf-8")
+    say(f"wrote {len(chosen)} rows to {html}")
+    return 0

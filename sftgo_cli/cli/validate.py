@@ -1,0 +1,39 @@
+"""`sftgo validate RECIPE`: check recipe, data and tokenizer, all errors at once; trains nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from sftgo_cli.cli.output import Overrides, RecipePath, console, quiet_libraries, say
+
+if TYPE_CHECKING:
+    from sftgo_cli.recipe.load import LoadedRecipe
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def validate(recipe: RecipePath, overrides: Overrides = None) -> int:
+    """Check RECIPE, its data and its tokenizer; really tokenises, trains nothing."""
+    from sftgo_cli import pipeline
+
+    loaded = pipeline.load(recipe, overrides or [])
+    quiet_libraries()
+    return print_checks(loaded, num_processes=1)
+
+
+def print_checks(loaded: LoadedRecipe, num_processes: int) -> int:
+    """Tokenise and score under the cache, then print the data table and the step and memory estimate."""
+    from sftgo_cli import pipeline
+    from sftgo_cli.run_dir import check_output_dir
+
+    check_output_dir(loaded.recipe.training.output_dir)
+    out = console()
+    data = pipeline.prepare(loaded, say)
+    pipeline.print_reports(data, out)
+    for line in pipeline.estimate(loaded, data, num_processes):
+        out.print(line, highlight=False)
+    out.print(f"{loaded.path}: valid", style="green")
+    return 0

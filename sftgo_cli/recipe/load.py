@@ -1,0 +1,87 @@
+"""A recipe file and its overrides -> a validated `Recipe`, or every fault at once with its position.
+
+Steps: read the file and its parents (`layers.py`), lay the overrides on top (`overrides.py`), make inherited input
+paths relative to the recipe's folder (`input_paths.py`), validate (`check.py`). Nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sftgo_cli.errors import UserError, UserErrors
+from sftgo_cli.recipe.check import Checker, checked
+from sftgo_cli.recipe.faults import Fault, raise_faults
+from sftgo_cli.recipe.input_paths import moved
+from sftgo_cli.recipe.layers import Layers, read_layers
+from sftgo_cli.recipe.merging import METHOD_SECTIONS, without_null_sections
+from sftgo_cli.recipe.node import KeyPath, Place, places, plain
+from sftgo_cli.recipe.options import MethodChoice
+from sftgo_cli.recipe.overrides import overridden
+from sftgo_cli.recipe.schema import Recipe
+from sftgo_cli.recipe.unknown_keys import MethodTables
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A recipe and where it came from.
+
+    `resolved` is plain data with every default filled in and methods written `{name: .., option: ..}`; written with
+    `dump.to_yaml` it loads again to the same `recipe` from `source_dir`. `positions` has the key paths that stand in
+    the files or overrides.
+    """
+
+    recipe: Recipe
+    resolved: dict[str, Any]
+    path: Path
+    source_dir: Path  # relative input paths are relative to it
+    text: str  # of the main file, as read
+    positions: Mapping[KeyPath, Place]
+    files: tuple[Path, ...]  # the main file, then its parents
+
+    def resolved_in(self, folder: Path) -> dict[str, Any]:
+        """`resolved` for a file in another folder: input paths that exist are rewritten relative to it."""
+        rewritten: dict[str, Any] = moved(self.resolved, lambda _: self.source_dir, folder)
+        return rewritten
+
+
+def load_recipe(path: Path, overrides: Sequence[str], methods: MethodTables) -> LoadedRecipe:
+    """Loads and checks a recipe.
+
+    Raises:
+        UserError: the file cannot be read or is no YAML, or one thing in it is wrong.
+        UserErrors: several things are wrong; one line each.
+    """
+    faults: list[Fault] = []
+    layers = _layers(path, faults)
+    root = without_null_sections(overridden(layers.root, overrides, faults))
+    where = places(root)
+    data = moved(plain(root), lambda key_path: where[key_path].folder, path.parent)
+    recipe = checked(data, Checker(where, methods), faults)
+    raise_faults(faults, str(path))
+    assert recipe is not None
+    return LoadedRecipe(recipe, resolved(recipe), path, path.parent, layers.text, where, layers.files)
+
+
+def _layers(path: Path, faults: list[Fault]) -> Layers:
+    """The file and its parents; where one cannot be read, the faults found before are reported with it."""
+    try:
+        return read_layers(path, faults)
+    except UserError as error:
+        before = [UserError(fault.what, str(fault.at), fault.fix) for fault in faults]
+        raise UserErrors([*before, error]) if before else error from None
+
+
+def resolved(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain data that a file may hold, every default filled in."""
+    data = recipe.model_dump(mode="json")
+    for section in METHOD_SECTIONS:
+        choice = getattr(recipe, section)
+        data[section] = _flat(choice) if isinstance(choice, MethodChoice) else [_flat(one) for one in choice]
+    return data
+
+
+def _flat(choice: MethodChoice) -> dict[str, Any]:
+    return {"name": choice.name, **choice.options.model_dump(mode="json")}

@@ -1,0 +1,148 @@
+"""Recipes to start from: the commented one that `sftgo init` writes, and those shipped with the source.
+
+The commented recipe is made from the schema and the methods' options, so it names every key that exists: the ones most
+runs change are set, the others stand there as comments with their defaults.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from sftgo_cli.recipe.schema import (
+    DEFAULT_METHODS,
+    DataSection,
+    EvalSource,
+    EvaluationSection,
+    GroupingSection,
+    ModelSection,
+    TrainingSection,
+    TrainSource,
+)
+from sftgo_cli.recipe.unknown_keys import MethodTables
+
+HEAD = """\
+# A recipe for sftgo. Check it with `sftgo validate`, train it with `sftgo train`; what is commented out is the default.
+# Any key can be given on the command line: `sftgo train recipe.yaml training.max_steps=20 objective=cross_entropy`.
+# extends: other.yaml  # inherit from another recipe; what stands here wins
+"""
+SECTION_COMMENTS = {
+    "model": "Which base model",
+    "data": "Training and evaluation rows, and how they become tokens",
+    "curation": "Data stages from rows to rows, before scoring",
+    "scoring": "How important each token is",
+    "grouping": "How token scores become groups",
+    "objective": "The loss; `cross_entropy` is standard supervised fine-tuning",
+    "tuning": "Which parameters are trained",
+    "training": "The Hugging Face Trainer's own option names",
+    "evaluation": "What `sftgo eval` measures",
+}
+COMMENT_COLUMN = 44
+
+
+def starter_recipe(
+    methods: MethodTables,
+    *,
+    model: str = "builtin:tiny",
+    train: str = "builtin:instructions",
+    output_dir: str = "runs/first",
+) -> str:
+    """The text of a commented recipe with every section and key; it loads as it stands.
+
+    The built-in data set brings a held-out split; of other training rows 5 % are held out.
+    """
+    is_builtin = train.startswith("builtin:")
+    heldout: dict[str, Any] = {"path": train, "split": "heldout"} if is_builtin else {"fraction": 0.05}
+    blocks = [
+        HEAD,
+        _block("model", _keys(ModelSection, {"name_or_path": model, "dtype": "bfloat16"})),
+        _block("data", _data(train, heldout)),
+        _comment("curation") + "curation: []\n",
+        *(_method(kind, methods) for kind in ("scoring",)),
+        _block("grouping", _keys(GroupingSection, {"important_fraction": 0.3})),
+        *(_method(kind, methods) for kind in ("objective", "tuning")),
+        _block("training", _keys(TrainingSection, _training(output_dir))),
+        _block("evaluation", _keys(EvaluationSection, {"sets": ["heldout"]})),
+    ]
+    return "\n".join(blocks)
+
+
+def _training(output_dir: str) -> dict[str, Any]:
+    return {
+        "output_dir": output_dir,
+        "num_train_epochs": 3,
+        "learning_rate": 1e-4,
+        "per_device_train_batch_size": 8,
+        "gradient_accumulation_steps": 4,
+        "lr_scheduler_type": "cosine",
+        "warmup_ratio": 0.03,
+        "seed": 42,
+        "report_to": "none",
+    }
+
+
+def _data(train: str, heldout: Mapping[str, Any]) -> list[str]:
+    lines = ["train:"]
+    source = _keys(TrainSource, {"path": train})
+    lines += [("  - " if index == 0 else "    ") + line for index, line in enumerate(source)]
+    lines += ["eval:", "  heldout:"]
+    lines += ["    " + line for line in _keys(EvalSource, heldout)]
+    rest = _keys(DataSection, {"max_length": 2048, "train_on": "assistant", "packing": True})
+    return lines + [line for line in rest if not line.startswith(("# train:", "# eval:"))]
+
+
+def _method(kind: str, methods: MethodTables) -> str:
+    name = DEFAULT_METHODS[kind]
+    options = methods.options_of(kind, name)
+    assert options is not None, name
+    others = ", ".join(other for other in methods.names(kind) if other != name)
+    lines = [_line("name", name, f"or {others}; see `sftgo methods`" if others else "see `sftgo methods`")]
+    return _block(kind, lines + _keys(options, {}))
+
+
+def _block(section: str, lines: list[str]) -> str:
+    return _comment(section) + f"{section}:\n" + "".join(f"  {line}\n" for line in lines)
+
+
+def _comment(section: str) -> str:
+    return f"# {SECTION_COMMENTS[section]}.\n"
+
+
+def _keys(model: type[BaseModel], chosen: Mapping[str, Any]) -> list[str]:
+    """One line per key: the chosen ones set, in their order, then the others commented out with their defaults."""
+    fields = model.model_fields
+    lines = [_line(key, value, fields[key].description or "") for key, value in chosen.items()]
+    for key, field in fields.items():
+        if key not in chosen:
+            default = None if field.is_required() else field.get_default(call_default_factory=True)
+            lines.append("# " + _line(key, default, field.description or ""))
+    return lines
+
+
+def _line(key: str, value: Any, comment: str) -> str:
+    text = f"{key}: {_flow(value)}"
+    return f"{text:<{COMMENT_COLUMN}}  # {' '.join(comment.split())}" if comment else text
+
+
+def _flow(value: Any) -> str:
+    """A value on one line of YAML; JSON is YAML, and a text stays unquoted where that cannot be misread."""
+    from sftgo_cli.recipe.scalars import scalar
+
+    if isinstance(value, str) and isinstance(scalar(value), str):
+        is_plain = value.replace("builtin:", "", 1).replace("/", "").replace("_", "").replace("-", "").isalnum()
+        return value if is_plain and not value.startswith("-") else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value)
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name (`sft_go/alpaca`) and file of each recipe in the source's `recipes/`; empty when installed without it."""
+    root = Path(__file__).resolve().parents[2] / "recipes"
+    is_source = root.is_dir() and (root.parent / "pyproject.toml").is_file()
+    files = sorted(root.rglob("*.yaml")) if is_source else []
+    return {file.relative_to(root).with_suffix("").as_posix(): file for file in files}
