@@ -1,49 +1,29 @@
-"""The order of the data stages: tokenise, hold out, score, group. The only file that knows it.
+"""The order of the stages: tokenise, hold out, score, group, train, evaluate. The only file that knows it.
 
-Every stage is cached by content (cache.py). Sources are tokenised one by one; scores and groups of the training rows are
-computed over all of them together, evaluation sets with the training set's statistics. A stage never contains a method's
-name: it asks the method's module.
+Every data stage is cached by content. Sources are tokenised one by one; scores and groups of the training rows are
+computed over all of them together, those of evaluation sets with the training set's statistics. Methods are asked for
+by section and name, never known by name here.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftgo_cli import methods
-from sftgo_cli.cache import CachedStage, cached
-from sftgo_cli.columns import GROUP_IDS, LABELS, PINNED, TOKEN_SCORES
-from sftgo_cli.errors import UserError
+from sftgo_cli.errors import UserError, nearest
 from sftgo_cli.recipe.load import LoadedRecipe, load_recipe
-from sftgo_cli.recipe.schema import EvalSource, Recipe, TrainSource
+from sftgo_cli.recipe.schema import Recipe
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from sftgo_cli.data.preparation_report import PreparationReport
-    from sftgo_cli.data.rows import TokenTable
+    from sftgo_cli.data.stages import Rows
+    from sftgo_cli.evaluation.generate import Decoding
+    from sftgo_cli.training.run import TrainingInputs
 
 Say = Callable[[str], None]
-TOKENIZE_VERSION = 1
-GROUP_VERSION = 1
-HOLDOUT_VERSION = 1
-HOLDOUT_SEED = 0  # not training.seed: runs that differ in their seed must be measured on the same rows
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Data sets with the same kind of rows after each other (the training sources, or one evaluation set)."""
-
-    datasets: list[Dataset]
-    keys: list[str]  # cache key of each: the content they were made from
-
-    @property
-    def num_rows(self) -> int:
-        """Rows of all data sets together."""
-        return sum(len(dataset) for dataset in self.datasets)
 
 
 @dataclass(frozen=True)
@@ -57,258 +37,99 @@ class PreparedData:
     template: str | None
     num_groups: int
 
-    def content_keys(self) -> dict[str, Any]:
-        """The content keys that identify the training data of a run."""
-        return {f"train.{number}": key for number, key in enumerate(self.train.keys)}
-
 
 def load(path: Path, overrides: Sequence[str]) -> LoadedRecipe:
     """The recipe with its overrides, checked against the methods that exist. Raises UserError(s)."""
     return load_recipe(path, overrides, methods)
 
 
-def prepare(loaded: LoadedRecipe, say: Say, score: bool = True, use_cache: bool = True) -> PreparedData:
-    """Run or reuse every data stage of a recipe.
-
-    Args:
-        say: gets one line about every stage that does work.
-        score: False stops after tokenising (a check of the data).
+def prepare(loaded: LoadedRecipe, say: Say) -> PreparedData:
+    """Run or reuse every data stage of a recipe; `say` gets one line about every stage that does work.
 
     Raises:
         UserError: anything wrong with the data, the tokenizer, the template or the scores.
     """
+    from sftgo_cli.data.preparation_report import refuse_unsupervised
+    from sftgo_cli.data.stages import Tokenizing, held_out, tokenized
     from sftgo_cli.data.templates import resolve_chat_template
     from sftgo_cli.data.tokenizer import load_tokenizer
+    from sftgo_cli.scoring.stages import grouped, scored
 
     recipe = loaded.recipe
+    _check_context(recipe, loaded.source_dir)
     tokenizer = load_tokenizer(recipe.model, loaded.source_dir)
     template = resolve_chat_template(recipe.data.chat_template, tokenizer, loaded.source_dir)
-    stage = _Tokenizing(loaded, tokenizer, template, say)
-    reports: list[PreparationReport] = []
-    train = stage.rows({f"train.{number}": source for number, source in enumerate(recipe.data.train)}, reports)
-    named = {name: source for name, source in recipe.data.eval.items() if source.fraction is None}
-    evaluation = {name: stage.rows({name: source}, reports) for name, source in named.items()}
-    _check_supervised(reports, recipe)
+    scorer = methods.module("scoring", recipe.scoring.name)
+    keep = scorer.source_columns(recipe.scoring.options) if hasattr(scorer, "source_columns") else ()
+    job = Tokenizing(recipe.data, loaded.source_dir, tokenizer, template, tuple(keep), say)
+
+    train, reports = tokenized({f"train.{number}": source for number, source in enumerate(recipe.data.train)}, job)
+    refuse_unsupervised(reports, recipe.data.max_unsupervised_fraction)
+    evaluation: dict[str, Rows] = {}
+    for name, source in recipe.data.eval.items():
+        if source.fraction is None:
+            evaluation[name], report = tokenized({name: source}, job)
+            reports += report
     fractions = {name: source.fraction for name, source in recipe.data.eval.items() if source.fraction is not None}
-    train, heldout = _hold_out(train, fractions, say)
-    evaluation = {name: {**evaluation, **heldout}[name] for name in recipe.data.eval}
-    if score:
-        ungrouped = train
-        train = _grouped(ungrouped, ungrouped, recipe, say)
-        evaluation = {name: _grouped(rows, ungrouped, recipe, say) for name, rows in evaluation.items()}
-    return PreparedData(train, evaluation, reports, tokenizer, template, recipe.grouping.num_groups())
+    train, heldout = held_out(train, fractions, say)
+    evaluation |= heldout
+
+    def finished(rows: Rows) -> Rows:
+        return grouped(scored(rows, train, recipe.scoring, scorer, say), recipe.grouping, say)
+
+    ordered = {name: finished(evaluation[name]) for name in recipe.data.eval}
+    return PreparedData(finished(train), ordered, reports, tokenizer, template, recipe.grouping.num_groups())
 
 
-@dataclass(frozen=True)
-class _Tokenizing:
-    """Tokenises sources under the cache."""
+def _check_context(recipe: Recipe, recipe_dir: Path) -> None:
+    from sftgo_cli.tuning.base_model import max_positions
 
-    loaded: LoadedRecipe
-    tokenizer: Any
-    template: str | None
-    say: Say
-
-    def rows(self, sources: dict[str, TrainSource] | dict[str, EvalSource], reports: list[PreparationReport]) -> Rows:
-        """Tokenised rows of the labelled sources; appends their reports."""
-        from datasets import Dataset
-
-        from sftgo_cli.data.preparation_report import PreparationReport
-
-        datasets, keys = [], []
-        for label, source in sources.items():
-            stage = self._source(label, source)
-            described = json.loads((stage.path / "report.json").read_text(encoding="utf-8"))
-            reports.append(PreparationReport.from_json(described["report"]))
-            datasets.append(Dataset.from_file(str(stage.path / "rows.arrow")).select_columns(described["columns"]))
-            keys.append(stage.key)
-        return Rows(datasets, keys)
-
-    def _source(self, label: str, source: TrainSource | EvalSource) -> CachedStage:
-        from sftgo_cli.data.prepare import prepare_rows
-        from sftgo_cli.data.sources import resolve_source, source_fingerprint
-        from sftgo_cli.data.tokenizer import tokenizer_fingerprint
-
-        data = self.loaded.recipe.data
-        resolved = resolve_source(source, self.loaded.source_dir, label)
-        keep = _source_columns(self.loaded.recipe)
-        ingredients = {
-            "content": source_fingerprint(resolved),
-            "source": {"label": label, **source.model_dump(include={"format", "columns", "max_samples"})},
-            "data": data.model_dump(include={"max_length", "on_overlong", "train_on"}),
-            "tokenizer": tokenizer_fingerprint(self.tokenizer),
-            "chat_template": self.template,
-            "keep_columns": list(keep),
-        }
-
-        def build(folder: Path) -> None:
-            self.say(f"tokenizing {label}: {source.path}")
-            prepared = prepare_rows(resolved, source, data, self.tokenizer, self.template, keep, folder / "rows.arrow")
-            described = {"report": prepared.report.to_json(), "columns": prepared.dataset.column_names}
-            (folder / "report.json").write_text(json.dumps(described), encoding="utf-8")
-
-        return cached("tokenize", TOKENIZE_VERSION, ingredients, build, self.say)
+    limit = max_positions(recipe.model, recipe_dir)
+    if limit is not None and recipe.data.max_length > limit:
+        raise UserError(
+            f"the model's context is {limit} tokens, data.max_length is {recipe.data.max_length}",
+            "data.max_length",
+            f"set it to {limit} or less",
+        )
 
 
-def _source_columns(recipe: Recipe) -> tuple[str, ...]:
-    """Columns of the data that the scorer reads and that must therefore reach the tokenised rows."""
-    module = methods.module("scoring", recipe.scoring.name)
-    return tuple(module.source_columns(recipe.scoring.options)) if hasattr(module, "source_columns") else ()
+def print_reports(data: PreparedData, console: Any) -> None:
+    """The length and token table of every source, always printed before training."""
+    from sftgo_cli.report.data_table import data_notes, data_table
+
+    console.print(data_table(data.reports))
+    for note in data_notes(data.reports):
+        console.print(note, highlight=False)
 
 
-def _check_supervised(reports: list[PreparationReport], recipe: Recipe) -> None:
-    """Refuse data in which too many rows have nothing to learn from."""
-    allowed = recipe.data.max_unsupervised_fraction
-    for report in reports:
-        if report.rows_unsupervised > allowed * report.rows_in:
-            named = [row for rows in report.dropped.values() for row in rows.first_rows][:5]
-            raise UserError(
-                f"{report.rows_unsupervised} of {report.rows_in} rows have no supervised token (allowed: {allowed:.0%})",
-                f"{report.source}, rows {', '.join(named)}",
-                "fix the rows, or raise data.max_unsupervised_fraction",
-            )
-
-
-def _hold_out(train: Rows, fractions: dict[str, float], say: Say) -> tuple[Rows, dict[str, Rows]]:
-    """Take the evaluation sets by fraction out of every training source; no row is in two sets."""
-    heldout: dict[str, Rows] = {}
-    taken = 0.0
-    for name, fraction in fractions.items():
-        kept_datasets, kept_keys, held_datasets, held_keys = [], [], [], []
-        for dataset, key in zip(train.datasets, train.keys, strict=True):
-            rest, held, stage_key = _split(dataset, key, name, fraction / (1.0 - taken), say)
-            kept_datasets.append(rest)
-            kept_keys.append(f"{stage_key}-train")
-            held_datasets.append(held)
-            held_keys.append(f"{stage_key}-heldout")
-        train, heldout[name] = Rows(kept_datasets, kept_keys), Rows(held_datasets, held_keys)
-        taken += fraction
-    return train, heldout
-
-
-def _split(dataset: Dataset, key: str, name: str, fraction: float, say: Say) -> tuple[Dataset, Dataset, str]:
-    from datasets import Dataset
-
-    from sftgo_cli.data.prepare import split_heldout
-
-    def build(folder: Path) -> None:
-        for part, rows in zip(("train", "heldout"), split_heldout(dataset, fraction, HOLDOUT_SEED), strict=True):
-            dataset.select(rows).flatten_indices(cache_file_name=str(folder / f"{part}.arrow"))
-
-    ingredients = {"rows": key, "set": name, "fraction": fraction, "seed": HOLDOUT_SEED}
-    stage = cached("hold_out", HOLDOUT_VERSION, ingredients, build, say)
-    rest, held = (Dataset.from_file(str(stage.path / f"{part}.arrow")) for part in ("train", "heldout"))
-    return rest, held, stage.key
-
-
-def _grouped(rows: Rows, fit_on: Rows, recipe: Recipe, say: Say) -> Rows:
-    """The rows with the columns token_scores and group_ids beside them."""
-    scored = _scored(rows, fit_on, recipe, say)
-    grouping = recipe.grouping
-    settings = {"cuts": grouping.cuts(), **grouping.model_dump(include={"special_tokens", "invert"})}
-
-    def build(folder: Path) -> None:
-        import numpy as np
-
-        from sftgo_cli.grouping import group_tokens
-
-        for number, dataset in enumerate(scored.datasets):
-            chunks = _table([dataset], (LABELS, PINNED, TOKEN_SCORES)).chunks()
-            _write_column(folder / f"{number}.arrow", GROUP_IDS, np.int8, (
-                (chunk.row_offsets, group_tokens(
-                    chunk.columns[TOKEN_SCORES], chunk.row_offsets, chunk.supervised, chunk.columns[PINNED],
-                    grouping.cuts(), grouping.special_tokens, grouping.invert,
-                ))
-                for chunk in chunks
-            ))  # fmt: skip
-
-    stage = cached("group", GROUP_VERSION, {"scores": scored.keys, "grouping": settings}, build, say)
-    return _beside(scored, stage)
-
-
-def _scored(rows: Rows, fit_on: Rows, recipe: Recipe, say: Say) -> Rows:
-    """The rows with token_scores beside them."""
-    choice = recipe.scoring
-    module = methods.module("scoring", choice.name)
-    token_columns, row_columns = module.columns(choice.options)
-
-    def build(folder: Path) -> None:
-        import numpy as np
-
-        say(f"scoring {rows.num_rows} rows with {choice.name}")
-        fitted = _table(fit_on.datasets, token_columns, row_columns)
-        for number, dataset in enumerate(rows.datasets):
-            table = _table([dataset], token_columns, row_columns)
-            scores = module.score(table, fitted, choice.options)
-            offsets = (chunk.row_offsets for chunk in table.chunks())
-            pairs = zip(offsets, scores, strict=True)
-            _write_column(folder / f"{number}.arrow", TOKEN_SCORES, np.float32, pairs)
-
-    ingredients = {
-        "scorer": choice.name,
-        "scorer_version": module.VERSION,
-        "options": choice.options.model_dump(),
-        "rows": rows.keys,
-        "fit_on": fit_on.keys,
-    }
-    return _beside(rows, cached("score", 1, ingredients, build, say))
-
-
-def _table(datasets: Sequence[Dataset], token_columns: Sequence[str], row_columns: Sequence[str] = ()) -> TokenTable:
-    from sftgo_cli.data.rows import TokenTable
-
-    return TokenTable(datasets, token_columns, row_columns)
-
-
-def _write_column(path: Path, name: str, dtype: Any, chunks: Any) -> None:
-    """Write one list column as an Arrow stream that `datasets` memory-maps."""
-    import pyarrow as pa
-
-    from sftgo_cli.columns import features
-    from sftgo_cli.data.rows import list_array
-
-    schema = features([name]).arrow_schema
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-        for row_offsets, values in chunks:
-            array = list_array(values.astype(dtype, copy=False), row_offsets)
-            writer.write_batch(pa.record_batch([array.cast(schema.field(0).type)], schema=schema))
-
-
-def _beside(rows: Rows, stage: CachedStage) -> Rows:
-    """Put a stage's column files beside the data sets they were computed from; no copy."""
-    from datasets import Dataset, concatenate_datasets
-
-    wider = [
-        concatenate_datasets([dataset, Dataset.from_file(str(stage.path / f"{number}.arrow"))], axis=1)
-        for number, dataset in enumerate(rows.datasets)
-    ]
-    return Rows(wider, [f"{stage.key}-{number}" for number in range(len(wider))])
-
-
-def save_columns(rows: Rows, folder: Path) -> None:
-    """Write the finished columns of the training rows for `datasets.load_from_disk`.
+def select_rows(
+    data: PreparedData, set_name: str | None, start: int, num_rows: int, row_id: str | None
+) -> list[dict[str, Any]]:
+    """Rows to look at: some from a position on, or the one with an id, of the training rows or an evaluation set.
 
     Raises:
-        UserError: the folder exists and is not empty.
+        UserError: there is no such set or row.
     """
     from datasets import concatenate_datasets
 
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError("the output folder is not empty", str(folder), "give a new folder")
-    concatenate_datasets(_same_columns(rows.datasets)).save_to_disk(str(folder))
-
-
-def _same_columns(datasets: list[Dataset]) -> list[Dataset]:
-    """All data sets with the weight columns that any of them has; where one was left out it was 1 everywhere."""
-    from sftgo_cli.columns import LOSS_WEIGHT, TOKEN_WEIGHTS
-
-    present = {name for dataset in datasets for name in dataset.column_names}
-    filled = []
-    for dataset in datasets:
-        for name in sorted({TOKEN_WEIGHTS, LOSS_WEIGHT} & (present - set(dataset.column_names))):
-            ones = [1.0] * len(dataset) if name == LOSS_WEIGHT else [[1.0] * len(labels) for labels in dataset[LABELS]]
-            dataset = dataset.add_column(name, ones)
-        filled.append(dataset)
-    return filled
+    if set_name is not None and set_name not in data.evaluation:
+        close = nearest(set_name, list(data.evaluation))
+        hint = f"did you mean {close}?" if close else f"sets: {', '.join(data.evaluation) or 'none'}"
+        raise UserError(f"there is no evaluation set {set_name!r}", "--set", hint)
+    datasets = (data.train if set_name is None else data.evaluation[set_name]).datasets
+    if row_id is not None:
+        for dataset in datasets:
+            ids = list(dataset["row_id"])
+            if row_id in ids:
+                return [dataset[ids.index(row_id)]]
+        raise UserError(f"there is no row {row_id!r}", "--row", "ids are the rows' own, or <file>:<number>")
+    if len(datasets) > 1:
+        shared = [name for name in datasets[0].column_names if all(name in part.column_names for part in datasets)]
+        datasets = [dataset.select_columns(shared) for dataset in datasets]
+    rows = concatenate_datasets(datasets)
+    if start >= len(rows):
+        raise UserError(f"there are only {len(rows)} rows", "--start", "give a smaller number")
+    return [rows[index] for index in range(start, min(start + num_rows, len(rows)))]
 
 
 def train(
@@ -326,29 +147,41 @@ def train(
         launch_flags: flags for `accelerate launch`.
         arguments: the command line that a rank runs: `train RECIPE overrides`.
     """
-    from sftgo_cli.run_dir import RunIdentity, check_output_dir
+    from sftgo_cli.run_dir import check_output_dir
     from sftgo_cli.training import launch
 
-    recipe = loaded.recipe
-    folder = check_output_dir(recipe.training.output_dir)
+    check_output_dir(loaded.recipe.training.output_dir)
     data = prepare(loaded, say)
     if launch.inside_launcher():
         launch.check_expected()
     else:
-        planned = launch.plan_launch(num_processes, launch_flags, recipe.training.use_cpu)
+        planned = launch.plan_launch(num_processes, launch_flags, loaded.recipe.training.use_cpu)
         print_reports(data, console)
         if planned is not None:
             return launch.run_ranks(planned, arguments)
+    from sftgo_cli.training.run import train as train_here
+
+    train_here(training_inputs(loaded, data, launch.world_size()), say, console)
+    return 0
+
+
+def training_inputs(loaded: LoadedRecipe, data: PreparedData, world_size: int) -> TrainingInputs:
+    """Everything a rank needs, as plain data."""
+    from sftgo_cli.run_dir import RunIdentity, check_output_dir
     from sftgo_cli.training.run import TrainingInputs
-    from sftgo_cli.training.run import train as train_ranks
     from sftgo_cli.tuning.base_model import model_fingerprint
 
-    stages = {"data": data.content_keys(), "model": model_fingerprint(recipe.model, loaded.source_dir)}
-    inputs = TrainingInputs(
+    recipe = loaded.recipe
+    content = {
+        "training data": dict(enumerate(data.train.keys)),
+        "base model": model_fingerprint(recipe.model, loaded.source_dir),
+    }
+    folder = check_output_dir(recipe.training.output_dir)
+    return TrainingInputs(
         recipe=recipe,
         recipe_text=loaded.text,
         recipe_dir=loaded.source_dir,
-        identity=RunIdentity(loaded.resolved_in(folder), stages, launch.world_size(), str(loaded.source_dir)),
+        identity=RunIdentity(loaded.resolved_in(folder), content, world_size),
         train=data.train.datasets,
         evaluation={name: rows.datasets for name, rows in data.evaluation.items()},
         tokenizer=data.tokenizer,
@@ -356,14 +189,96 @@ def train(
         tuner=methods.module("tuning", recipe.tuning.name),
         objective=methods.module("objective", recipe.objective.name),
     )
-    train_ranks(inputs, say, console)
-    return 0
 
 
-def print_reports(data: PreparedData, console: Any) -> None:
-    """The length and token table of every source, always printed before training."""
-    from sftgo_cli.report.data_table import data_notes, data_table
+def estimate(loaded: LoadedRecipe, data: PreparedData, num_processes: int) -> list[str]:
+    """What a training would take: steps, parameters, and the memory of weights, gradients and optimizer state."""
+    from sftgo_cli.training.estimate import estimate_lines
 
-    console.print(data_table(data.reports))
-    for note in data_notes(data.reports):
-        console.print(note, highlight=False)
+    return estimate_lines(training_inputs(loaded, data, num_processes), num_processes)
+
+
+def evaluate(target: Path, overrides: Sequence[str], base: bool, say: Say, console: Any) -> dict[str, dict[str, Any]]:
+    """Measure the evaluation sets with a run's model, or with a recipe's base model; results by set.
+
+    A run's results also go to its evaluation/<set>.json. A recipe whose output_dir holds a finished run means that run,
+    unless `base` is given.
+
+    Raises:
+        UserError: there is no evaluation set, or no model.
+    """
+    from sftgo_cli.evaluation.evaluate import EvaluationJob, evaluate_sets
+    from sftgo_cli.run_dir import finished_run
+
+    loaded, run = open_target(target, overrides)
+    recipe = loaded.recipe
+    names = recipe.evaluation.sets if recipe.evaluation.sets is not None else list(recipe.data.eval)
+    if not names:
+        raise UserError("there is no evaluation set", f"{target}: data.eval", "add one, or hold rows out by fraction")
+    run = None if base else run or finished_run(recipe.training.output_dir)
+    data = prepare(loaded, say)
+    say(f"evaluating the trained model of {run}" if run else f"evaluating the base model {recipe.model.name_or_path}")
+    job = EvaluationJob(
+        recipe=recipe,
+        recipe_dir=loaded.source_dir,
+        run_dir=run,
+        sets={name: data.evaluation[name] for name in names},
+        tokenizer=data.tokenizer,
+    )
+    return evaluate_sets(job, console)
+
+
+def open_target(target: Path, overrides: Sequence[str]) -> tuple[LoadedRecipe, Path | None]:
+    """A recipe file, or a run's folder with the resolved recipe in it."""
+    from sftgo_cli.run_dir import RESOLVED
+
+    if not target.is_dir():
+        return load(target, overrides), None
+    if not (target / RESOLVED).is_file():
+        raise UserError("not a run folder: it has no recipe.resolved.yaml", str(target), "give a recipe or a run")
+    return load(target / RESOLVED, overrides), target
+
+
+def generate(
+    target: Path,
+    overrides: Sequence[str],
+    base: bool,
+    prompts: Sequence[str],
+    decoding: Decoding,
+    raw: bool,
+    say: Say,
+    console: Any,
+) -> list[str]:
+    """Completions of the prompts by a run's model, or a recipe's (its finished run's, else its base model)."""
+    from rich.progress import Progress
+
+    from sftgo_cli.data.templates import resolve_chat_template
+    from sftgo_cli.data.tokenizer import load_tokenizer
+    from sftgo_cli.evaluation.evaluate import load_for_inference
+    from sftgo_cli.evaluation.generate import complete
+    from sftgo_cli.run_dir import finished_run
+
+    loaded, run = open_target(target, overrides)
+    recipe = loaded.recipe
+    run = None if base else run or finished_run(recipe.training.output_dir)
+    tokenizer = load_tokenizer(recipe.model, loaded.source_dir)
+    tokenizer.chat_template = resolve_chat_template(recipe.data.chat_template, tokenizer, loaded.source_dir)
+    say(f"completing with {f'the trained model of {run}' if run else f'the base model {recipe.model.name_or_path}'}")
+    model, _ = load_for_inference(recipe, loaded.source_dir, run)
+    with Progress(console=console, disable=not console.is_terminal or len(prompts) < 2, transient=True) as progress:
+        task = progress.add_task("generating", total=len(prompts))
+        return complete(model, tokenizer, prompts, decoding, raw, lambda count: progress.advance(task, count))
+
+
+def merge(run: Path, output: Path) -> None:
+    """Write a run's merged model to a new folder. Raises UserError when the run has no adapter or the folder is not new."""
+    from sftgo_cli.data.stages import check_new_folder
+    from sftgo_cli.data.tokenizer import load_tokenizer
+    from sftgo_cli.tuning.merge import merge_adapter
+
+    check_new_folder(output)
+    loaded, folder = open_target(run, [])
+    if folder is None:
+        raise UserError("merge takes a run's folder", str(run), "give training.output_dir of the recipe")
+    tokenizer = load_tokenizer(loaded.recipe.model, loaded.source_dir)
+    merge_adapter(folder, loaded.recipe.model, loaded.source_dir, output, tokenizer)

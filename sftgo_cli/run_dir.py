@@ -21,6 +21,9 @@ from typing import Any
 
 from sftgo_cli import durable
 from sftgo_cli.errors import StateError, UserError
+from sftgo_cli.recipe.dump import to_yaml
+from sftgo_cli.recipe.node import plain
+from sftgo_cli.recipe.yaml_positions import parse_mapping, read_text
 
 RECIPE = "recipe.yaml"
 RESOLVED = "recipe.resolved.yaml"
@@ -73,7 +76,6 @@ class RunIdentity:
     recipe: dict[str, Any]
     stages: dict[str, Any]  # content keys of the training data, fingerprint of the base weights
     world_size: int
-    recipe_dir: str
 
 
 def check_output_dir(output_dir: str) -> Path:
@@ -141,12 +143,10 @@ def read_resolved(run_dir: Path) -> dict[str, Any]:
     Raises:
         UserError: the folder holds no run.
     """
-    import yaml
-
     path = run_dir / RESOLVED
     if not path.is_file():
         raise UserError("not a run folder: it has no recipe.resolved.yaml", str(run_dir), "give a recipe or a run")
-    resolved: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    resolved: dict[str, Any] = plain(parse_mapping(read_text(path), str(path), run_dir, []))
     return resolved
 
 
@@ -163,9 +163,14 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
 
 
 def _trained_part(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The part of a resolved recipe that decides what is trained."""
+    """The part of a resolved recipe that decides what is trained. Names and paths are left out: content keys stand in."""
     part = {section: value for section, value in recipe.items() if section not in ("evaluation", "training", "data")}
-    part["data"] = {key: value for key, value in recipe["data"].items() if key != "eval"}
+    part["model"] = {key: value for key, value in recipe["model"].items() if key != "name_or_path"}
+    part["data"] = {key: value for key, value in recipe["data"].items() if key not in ("eval", "chat_template")}
+    part["data"]["train"] = {
+        str(number): {key: value for key, value in source.items() if key != "path"}
+        for number, source in enumerate(recipe["data"]["train"])
+    }
     part["training"] = {
         key: value
         for key, value in recipe["training"].items()
@@ -215,11 +220,8 @@ def _shorter(old: dict[str, Any], new: dict[str, Any], objective: dict[str, Any]
 
 def write_run_files(run_dir: Path, identity: RunIdentity, recipe_text: str, environment: dict[str, Any]) -> None:
     """Write the recipe, its resolved form, the environment and, last, stages.json."""
-    import yaml
-
-    resolved = yaml.safe_dump(identity.recipe, sort_keys=False, allow_unicode=True, width=120)
     durable.write_text(run_dir / RECIPE, recipe_text)
-    durable.write_text(run_dir / RESOLVED, resolved)
+    durable.write_text(run_dir / RESOLVED, to_yaml(identity.recipe))
     durable.write_json(run_dir / ENVIRONMENT, environment)
     durable.write_json(run_dir / STAGES, stages_of(identity, finished_steps=None))
 
@@ -229,6 +231,12 @@ def stages_of(identity: RunIdentity, finished_steps: int | None) -> dict[str, An
     return {
         "stages": identity.stages,
         "world_size": identity.world_size,
-        "recipe_dir": identity.recipe_dir,
         "finished_steps": finished_steps,
     }
+
+
+def finished_run(output_dir: str) -> Path | None:
+    """The run folder of a recipe when it holds a finished run, else None."""
+    path = Path(output_dir).expanduser()
+    stages = read_stages(path)
+    return path if stages is not None and stages["finished_steps"] is not None else None

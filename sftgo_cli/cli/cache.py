@@ -40,8 +40,10 @@ def why(key: Key) -> int:
 
 
 @app.command()
-def rm(key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Beginning of a key")] = None,
-       everything: Annotated[bool, typer.Option("--all", help="Remove every cached result")] = False) -> int:
+def rm(
+    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Beginning of a key")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Remove every cached result")] = False,
+) -> int:
     """Remove one cached result, or all of them."""
     from sftgo_cli.cache import entries, find
     from sftgo_cli.errors import UserError

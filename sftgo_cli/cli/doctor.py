@@ -13,7 +13,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
-def doctor(recipe: Annotated[Path | None, typer.Argument(metavar="[RECIPE]", help="Also check what it needs")] = None) -> int:
+def doctor(
+    recipe: Annotated[Path | None, typer.Argument(metavar="[RECIPE]", help="Also check what it needs")] = None,
+) -> int:
     """Show versions and devices; with a recipe, what it needs and this machine lacks. Exit 3 when something is missing."""
     from rich.table import Table
 

@@ -27,7 +27,9 @@ def inspect(
     rows: Annotated[int, typer.Option("-k", "--rows", min=1, help="How many rows")] = 5,
     start: Annotated[int, typer.Option(min=0, help="Number of the first row")] = 0,
     row: Annotated[str | None, typer.Option(help="Show the row with this id")] = None,
-    set_name: Annotated[str | None, typer.Option("--set", help="An evaluation set instead of the training rows")] = None,
+    set_name: Annotated[
+        str | None, typer.Option("--set", help="An evaluation set instead of the training rows")
+    ] = None,
     color_by: Annotated[ColorBy, typer.Option(help="What decides a token's color")] = ColorBy.group,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page here instead")] = None,
 ) -> int:

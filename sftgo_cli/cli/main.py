@@ -63,7 +63,8 @@ def root_help() -> str:
         f"{verbs}\n\n"
         "Start with: sftgo init > recipe.yaml, then sftgo train recipe.yaml. Every verb has --help.\n"
         "Everywhere: --debug shows the traceback of an error, --version the version.\n"
-        "Exit codes: 0 done, 2 your input, 3 storage or environment, 4 diverged, 5 state on disk, 75 interrupted (run again)."
+        "Exit codes: 0 done, 2 your input, 3 storage or environment, 4 diverged, 5 state on disk,\n"
+        "75 interrupted (run the same command again)."
     )
 
 

@@ -12,7 +12,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
-def methods(section: Annotated[str | None, typer.Argument(help="scoring, objective or tuning; default: all")] = None) -> int:
+def methods(
+    section: Annotated[str | None, typer.Argument(help="scoring, objective or tuning; default: all")] = None,
+) -> int:
     """List the methods a recipe can name."""
     from rich.table import Table
     from rich.text import Text
@@ -23,7 +25,9 @@ def methods(section: Annotated[str | None, typer.Argument(help="scoring, objecti
     known = [name for name in tables.PACKAGES if tables.names(name)]
     if section is not None and section not in known:
         hint = nearest(section, known)
-        raise UserError(f"there is no section {section!r}", "sftgo methods", f"did you mean {hint}?" if hint else str(known))
+        raise UserError(
+            f"there is no section {section!r}", "sftgo methods", f"did you mean {hint}?" if hint else str(known)
+        )
     for kind in [section] if section else known:
         table = Table(title=kind, title_justify="left", title_style="bold", show_lines=True, expand=False)
         for column in ("name", "what it does", "options (default)"):

@@ -22,8 +22,11 @@ def score(
 ) -> int:
     """Tokenise, score and group the training rows of RECIPE and show what the groups are."""
     from sftgo_cli import pipeline
+    from sftgo_cli.data.stages import check_new_folder, save_columns
     from sftgo_cli.report.score_table import score_statistics, score_table
 
+    if output is not None:
+        check_new_folder(output)
     loaded = pipeline.load(recipe, overrides or [])
     quiet_libraries()
     data = pipeline.prepare(loaded, say)
@@ -32,6 +35,6 @@ def score(
     summaries = score_statistics(data.train.datasets, data.tokenizer, data.num_groups)
     out.print(score_table(summaries, loaded.recipe.grouping.cuts()[0]))
     if output is not None:
-        pipeline.save_columns(data.train, output)
+        save_columns(data.train, output)
         say(f"wrote {data.train.num_rows} rows to {output}")
     return 0

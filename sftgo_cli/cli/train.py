@@ -19,7 +19,9 @@ def train(
     num_processes: Annotated[
         int | None, typer.Option("-n", "--num-processes", min=1, help="Processes; default: one per accelerator")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, estimate memory and steps, stop")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, estimate memory and steps, stop")
+    ] = False,
 ) -> int:
     """Score, group and train as RECIPE says. Flags after `--` go to accelerate launch."""
     from sftgo_cli import pipeline

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 NO_SAMPLE = -1  # sample number of padding
 
 
+def pad_token_id(tokenizer: Any) -> int:
+    """The padding id: any id does (padding is never supervised); the tokenizer's own, else eos, else 0."""
+    return next((int(value) for value in (tokenizer.pad_token_id, tokenizer.eos_token_id) if value is not None), 0)
+
+
 class Collator:
     """Callable for torch's DataLoader: list of bins (lists of rows) -> dict of tensors.
 

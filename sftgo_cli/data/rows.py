@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sftgo_cli.columns import IGNORE_INDEX, LABELS
+from sftgo_cli.columns import GROUP_IDS, IGNORE_INDEX, INPUT_IDS, LABELS, LOSS_WEIGHT, ROW_ID, TOKEN_WEIGHTS
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -108,6 +108,11 @@ class TokenTable:
         """The table's chunks in row order."""
         for start, (offsets, flat, plain) in zip(self._starts, self._chunks, strict=False):
             yield TokenChunk(int(start), offsets, {**flat, **plain})
+
+
+def loss_table(datasets: Sequence[Dataset]) -> TokenTable:
+    """The columns that a loss needs, for training and evaluation."""
+    return TokenTable(datasets, (INPUT_IDS, LABELS, GROUP_IDS, TOKEN_WEIGHTS), (ROW_ID, LOSS_WEIGHT))
 
 
 def _read_chunk(batch: pa.RecordBatch, tokens: Sequence[str], plain: Sequence[str]) -> Chunk:

@@ -10,16 +10,18 @@ Every row counts once, whatever the batch size and the number of processes. Logi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sftgo_cli.data.collation import Collator
-from sftgo_cli.data.rows import TokenTable
+from sftgo_cli.data.rows import TokenTable, loss_table
 from sftgo_cli.data.sampling import EvaluationSampler
+from sftgo_cli.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     import torch
+    from datasets import Dataset
     from torch import Tensor
 
 
@@ -31,6 +33,15 @@ class EvaluationSet:
     sampler: EvaluationSampler
     collator: Collator
     num_groups: int
+
+
+def evaluation_set(
+    datasets: Sequence[Dataset], recipe: Recipe, pad_id: int, rank: int = 0, world: int = 1
+) -> EvaluationSet:
+    """One evaluation set on this rank; never packed, so that its numbers do not depend on packing."""
+    table = loss_table(datasets)
+    sampler = EvaluationSampler(table.lengths, recipe.training.per_device_eval_batch_size, rank, world)
+    return EvaluationSet(table, sampler, Collator(pad_id, packed=False), recipe.grouping.num_groups())
 
 
 def evaluate_set(

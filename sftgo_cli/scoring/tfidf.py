@@ -98,9 +98,7 @@ def score_chunk(
     return scores_N
 
 
-def _runs_of_blocks(
-    chunk: TokenChunk, terms_N: npt.NDArray[np.int64], threads: ThreadPoolExecutor
-) -> Iterator[Runs]:
+def _runs_of_blocks(chunk: TokenChunk, terms_N: npt.NDArray[np.int64], threads: ThreadPoolExecutor) -> Iterator[Runs]:
     """The runs of every block of whole rows, in order; numpy releases the GIL while it sorts, so threads help."""
     import numpy as np
 
@@ -116,9 +114,7 @@ def _runs_of_blocks(
     yield from threads.map(runs_between, zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True))
 
 
-def _runs(
-    offsets: npt.NDArray[np.int64], terms_N: npt.NDArray[np.int64], supervised_N: npt.NDArray[np.bool_]
-) -> Runs:
+def _runs(offsets: npt.NDArray[np.int64], terms_N: npt.NDArray[np.int64], supervised_N: npt.NDArray[np.bool_]) -> Runs:
     """One sort of packed keys (row, term, position) replaces a grouping: equal terms of a row become neighbors."""
     import numpy as np
 
@@ -142,7 +138,7 @@ def token_terms(chunk: TokenChunk) -> npt.NDArray[np.int64]:
     """Term = token id."""
     import numpy as np
 
-    return chunk.columns["input_ids"].astype(np.int64)
+    return np.asarray(chunk.columns["input_ids"], dtype=np.int64)
 
 
 class WordTerms:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftgo_cli import durable, run_dir
-from sftgo_cli.columns import GROUP_IDS, INPUT_IDS, LABELS, LOSS_WEIGHT, ROW_ID, TOKEN_WEIGHTS
-from sftgo_cli.data.collation import Collator
-from sftgo_cli.data.rows import TokenTable
-from sftgo_cli.data.sampling import EvaluationSampler, SamplingPlan, SourceRows, StepSampler
+from sftgo_cli.data.collation import Collator, pad_token_id
+from sftgo_cli.data.rows import TokenTable, loss_table
+from sftgo_cli.data.sampling import SamplingPlan, SourceRows, StepSampler
 from sftgo_cli.errors import InterruptedRun, StateError
-from sftgo_cli.evaluation.heldout import EvaluationSet
+from sftgo_cli.evaluation.heldout import evaluation_set
 from sftgo_cli.losses import head
 from sftgo_cli.recipe.schema import Recipe
 from sftgo_cli.training import checkpoints, metrics_log
@@ -44,16 +43,6 @@ class TrainingInputs:
     template: str | None
     tuner: Any  # module of the chosen tuning method
     objective: Any  # module of the chosen objective
-
-
-def train_table(datasets: Sequence[Dataset]) -> TokenTable:
-    """The columns that training and evaluation read."""
-    return TokenTable(datasets, (INPUT_IDS, LABELS, GROUP_IDS, TOKEN_WEIGHTS), (ROW_ID, LOSS_WEIGHT))
-
-
-def pad_token_id(tokenizer: Any) -> int:
-    """The padding id: any id does (padding is never supervised); the tokenizer's own, else eos, else 0."""
-    return next((int(value) for value in (tokenizer.pad_token_id, tokenizer.eos_token_id) if value is not None), 0)
 
 
 def step_sampler(recipe: Recipe, datasets: Sequence[Dataset], table: TokenTable, rank: int, world: int) -> StepSampler:
@@ -89,15 +78,6 @@ def planned_steps(recipe: Recipe, sampler: StepSampler) -> int:
     if recipe.training.max_steps > 0:
         return recipe.training.max_steps
     return math.ceil(recipe.training.num_train_epochs * sampler.steps_per_epoch)
-
-
-def evaluation_set(
-    datasets: Sequence[Dataset], recipe: Recipe, pad_id: int, rank: int = 0, world: int = 1
-) -> EvaluationSet:
-    """One evaluation set on this rank; never packed, so that its numbers do not depend on packing."""
-    table = train_table(datasets)
-    sampler = EvaluationSampler(table.lengths, recipe.training.per_device_eval_batch_size, rank, world)
-    return EvaluationSet(table, sampler, Collator(pad_id, packed=False), recipe.grouping.num_groups())
 
 
 def load_model(inputs: TrainingInputs) -> Any:
@@ -188,7 +168,7 @@ def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, console
 
     recipe, rank, world = inputs.recipe, args.process_index, args.world_size
     pad_id = pad_token_id(inputs.tokenizer)
-    table = train_table(inputs.train)
+    table = loss_table(inputs.train)
     patience = recipe.training.early_stopping_patience
     callbacks: list[Any] = [stop, Progress(console)]
     if patience is not None:

@@ -1,0 +1,31 @@
+"""`sftgo compare RUN RUN ...`: runs side by side, and in words what happened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sftgo_cli.cli.output import console
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run folders; the first is the reference")],
+) -> int:
+    """Put runs side by side: every evaluation set, overall and per group."""
+    from sftgo_cli.errors import UserError
+    from sftgo_cli.report.run_tables import comparison_sentences, comparison_table
+    from sftgo_cli.report.summaries import comparability_notes, summarize_run
+
+    if len(runs) < 2:
+        raise UserError("one run cannot be compared", "sftgo compare", "give two or more run folders")
+    summaries = [summarize_run(run) for run in runs]
+    out = console()
+    out.print(comparison_table(summaries))
+    for line in [*comparability_notes(runs), *comparison_sentences(summaries)]:
+        out.print(line, highlight=False)
+    return 0

@@ -1,0 +1,188 @@
+"""The cached data stages that need no model: tokenising a source, and holding evaluation rows out of the training rows.
+
+Also the shape in which stages hand rows on: `Rows`, data sets after each other with the content key of each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sftgo_cli.cache import CachedStage, cached
+from sftgo_cli.columns import LABELS, LOSS_WEIGHT, TOKEN_WEIGHTS
+from sftgo_cli.errors import UserError
+from sftgo_cli.recipe.schema import DataSection, EvalSource, TrainSource
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from datasets import Dataset
+
+    from sftgo_cli.data.preparation_report import PreparationReport
+
+Say = Callable[[str], None]
+TOKENIZE_VERSION = 1
+HOLDOUT_VERSION = 1
+HOLDOUT_SEED = 0  # not training.seed: runs that differ in their seed must be measured on the same rows
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Data sets with the same kind of rows after each other (the training sources, or one evaluation set)."""
+
+    datasets: list[Dataset]
+    keys: list[str]  # cache key of each: the content they were made from
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all data sets together."""
+        return sum(len(dataset) for dataset in self.datasets)
+
+
+@dataclass(frozen=True)
+class Tokenizing:
+    """What all sources of a recipe are tokenised with."""
+
+    data: DataSection
+    recipe_dir: Path
+    tokenizer: Any
+    template: str | None
+    keep_columns: tuple[str, ...]  # columns of the data that the scorer reads
+    say: Say
+
+
+def tokenized(
+    sources: dict[str, TrainSource] | dict[str, EvalSource], job: Tokenizing
+) -> tuple[Rows, list[PreparationReport]]:
+    """Tokenised rows of the labelled sources, each cached by content, and what became of their rows."""
+    from datasets import Dataset
+
+    from sftgo_cli.data.preparation_report import PreparationReport
+
+    datasets, keys, reports = [], [], []
+    for label, source in sources.items():
+        stage = _tokenized_source(label, source, job)
+        described = json.loads((stage.path / "report.json").read_text(encoding="utf-8"))
+        reports.append(PreparationReport.from_json(described["report"]))
+        datasets.append(Dataset.from_file(str(stage.path / "rows.arrow")).select_columns(described["columns"]))
+        keys.append(stage.key)
+    return Rows(datasets, keys), reports
+
+
+def _tokenized_source(label: str, source: TrainSource | EvalSource, job: Tokenizing) -> CachedStage:
+    from sftgo_cli.data.prepare import prepare_rows
+    from sftgo_cli.data.sources import resolve_source, source_fingerprint
+    from sftgo_cli.data.tokenizer import tokenizer_fingerprint
+
+    resolved = resolve_source(source, job.recipe_dir, label)
+    ingredients = {
+        "content": source_fingerprint(resolved),
+        "source": {"label": label, **source.model_dump(include={"format", "columns", "max_samples"})},
+        "data": job.data.model_dump(include={"max_length", "on_overlong", "train_on"}),
+        "tokenizer": tokenizer_fingerprint(job.tokenizer),
+        "chat_template": job.template,
+        "keep_columns": list(job.keep_columns),
+    }
+
+    def build(folder: Path) -> None:
+        job.say(f"tokenizing {label} ({source.path})")
+        prepared = prepare_rows(
+            resolved, source, job.data, job.tokenizer, job.template, job.keep_columns, folder / "rows.arrow"
+        )
+        described = {"report": prepared.report.to_json(), "columns": prepared.dataset.column_names}
+        (folder / "report.json").write_text(json.dumps(described), encoding="utf-8")
+
+    return cached("tokenize", TOKENIZE_VERSION, ingredients, build, job.say)
+
+
+def held_out(train: Rows, fractions: dict[str, float], say: Say) -> tuple[Rows, dict[str, Rows]]:
+    """Take the evaluation sets by fraction out of every training source; no row is in two sets.
+
+    Args:
+        fractions: set name -> fraction of all training rows.
+    """
+    heldout: dict[str, Rows] = {}
+    taken = 0.0
+    for name, fraction in fractions.items():
+        kept, held = Rows([], []), Rows([], [])
+        for dataset, key in zip(train.datasets, train.keys, strict=True):
+            rest, part, stage_key = _split(dataset, key, name, fraction / (1.0 - taken), say)
+            kept.datasets.append(rest)
+            kept.keys.append(f"{stage_key}-train")
+            held.datasets.append(part)
+            held.keys.append(f"{stage_key}-heldout")
+        train, heldout[name] = kept, held
+        taken += fraction
+    return train, heldout
+
+
+def _split(dataset: Dataset, key: str, name: str, fraction: float, say: Say) -> tuple[Dataset, Dataset, str]:
+    from datasets import Dataset
+
+    from sftgo_cli.data.prepare import split_heldout
+
+    def build(folder: Path) -> None:
+        for part, rows in zip(("train", "heldout"), split_heldout(dataset, fraction, HOLDOUT_SEED), strict=True):
+            dataset.select(rows).flatten_indices(cache_file_name=str(folder / f"{part}.arrow"))
+
+    ingredients = {"rows": key, "set": name, "fraction": fraction, "seed": HOLDOUT_SEED}
+    stage = cached("hold_out", HOLDOUT_VERSION, ingredients, build, say)
+    rest, held = (Dataset.from_file(str(stage.path / f"{part}.arrow")) for part in ("train", "heldout"))
+    return rest, held, stage.key
+
+
+def write_column(
+    path: Path, name: str, dtype: Any, chunks: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]]
+) -> None:
+    """Write one list column, (row offsets, flat values) per chunk, as an Arrow stream that `datasets` memory-maps."""
+    import pyarrow as pa
+
+    from sftgo_cli.columns import features
+    from sftgo_cli.data.rows import list_array
+
+    schema = features([name]).arrow_schema
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        for row_offsets, values in chunks:
+            array = list_array(values.astype(dtype, copy=False), row_offsets).cast(schema.field(0).type)
+            writer.write_batch(pa.record_batch([array], schema=schema))
+
+
+def beside(rows: Rows, stage: CachedStage) -> Rows:
+    """Put a stage's column files (`0.arrow`, ...) beside the data sets they were computed from; no copy."""
+    from datasets import Dataset, concatenate_datasets
+
+    wider = [
+        concatenate_datasets([dataset, Dataset.from_file(str(stage.path / f"{number}.arrow"))], axis=1)
+        for number, dataset in enumerate(rows.datasets)
+    ]
+    return Rows(wider, [f"{stage.key}-{number}" for number in range(len(wider))])
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raises UserError when the folder exists and is not empty, or is a file."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError("the output folder is not empty", str(folder), "give a new folder")
+
+
+def save_columns(rows: Rows, folder: Path) -> None:
+    """Write the finished columns of all data sets for `datasets.load_from_disk`. Raises as `check_new_folder`."""
+    from datasets import concatenate_datasets
+
+    check_new_folder(folder)
+    present = {name for dataset in rows.datasets for name in dataset.column_names}
+    filled = [_with_weights(dataset, present) for dataset in rows.datasets]
+    concatenate_datasets(filled).save_to_disk(str(folder))
+
+
+def _with_weights(dataset: Dataset, present: Sequence[str] | set[str]) -> Dataset:
+    """The data set with the weight columns that any source has: where one was left out it is 1 everywhere."""
+    from sftgo_cli.columns import features
+
+    for name in sorted({TOKEN_WEIGHTS, LOSS_WEIGHT} & (set(present) - set(dataset.column_names))):
+        lengths = [len(labels) for labels in dataset[LABELS]]
+        ones: list[Any] = [1.0] * len(lengths) if name == LOSS_WEIGHT else [[1.0] * length for length in lengths]
+        dataset = dataset.add_column(name, ones, feature=features([name])[name])
+    return dataset

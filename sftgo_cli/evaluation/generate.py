@@ -1,0 +1,104 @@
+"""Completes prompts with a model: batched, left-padded, longest first; through the chat template where there is one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sftgo_cli.errors import UserError
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How to decode; temperature 0 is greedy."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    batch_size: int = 8
+
+
+def read_prompts(path: Path, column: str) -> list[dict[str, Any]]:
+    """The rows of a jsonl file, each with a text in `column`.
+
+    Raises:
+        UserError: a line is no JSON object, or has no such text; names file:line.
+    """
+    from sftgo_cli.data.readers import read_file
+
+    if not path.is_file():
+        raise UserError("there is no such file", str(path), "give a jsonl file with one prompt per line")
+    rows: list[dict[str, Any]] = []
+    for where, values in read_file(path):
+        if not isinstance(values.get(column), str):
+            found = ", ".join(values) or "nothing"
+            raise UserError(f"no text in column {column!r} (found: {found})", str(where), "name it with --column")
+        rows.append(values)
+    return rows
+
+
+def complete(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    decoding: Decoding,
+    raw: bool = False,
+    on_batch: Callable[[int], None] = lambda count: None,
+) -> list[str]:
+    """The completions of the prompts, in their order, special tokens removed.
+
+    Args:
+        raw: give the prompt as it is instead of as a user message of the chat template.
+    """
+    import torch
+    from transformers import set_seed
+
+    texts = [prompt if raw or not tokenizer.chat_template else _as_chat(tokenizer, prompt) for prompt in prompts]
+    templated = not raw and bool(tokenizer.chat_template)
+    lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=not templated)["input_ids"]]
+    order = sorted(range(len(texts)), key=lambda index: -lengths[index])
+    completions = [""] * len(texts)
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    sampling = {"temperature": decoding.temperature, "top_p": decoding.top_p} if decoding.temperature > 0 else {}
+    set_seed(decoding.seed)
+    for start in range(0, len(order), decoding.batch_size):
+        chosen = order[start : start + decoding.batch_size]
+        batch = tokenizer(
+            [texts[index] for index in chosen], return_tensors="pt", padding=True, add_special_tokens=not templated
+        ).to(model.device)
+        batch.pop("token_type_ids", None)
+        with torch.inference_mode():
+            output = model.generate(
+                **batch,
+                max_new_tokens=decoding.max_new_tokens,
+                do_sample=decoding.temperature > 0,
+                pad_token_id=tokenizer.pad_token_id,
+                **sampling,
+            )
+        answers = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        for index, answer in zip(chosen, answers, strict=True):
+            completions[index] = answer.strip()
+        on_batch(len(chosen))
+    return completions
+
+
+def _as_chat(tokenizer: Any, prompt: str) -> str:
+    messages = [{"role": "user", "content": prompt}]
+    text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return text
+
+
+def write_completions(path: Path, rows: Sequence[dict[str, Any]], completions: Sequence[str]) -> None:
+    """The rows with a `completion` each, as jsonl."""
+    from sftgo_cli import durable
+
+    lines = [
+        json.dumps({**row, "completion": text}, ensure_ascii=False) for row, text in zip(rows, completions, strict=True)
+    ]
+    durable.write_text(path, "\n".join(lines) + "\n")

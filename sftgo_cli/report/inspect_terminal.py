@@ -1,0 +1,182 @@
+"""Rows in the terminal with their tokens colored by group or by score.
+
+Where the terminal has no colors (a file, a pipe, NO_COLOR) the same is said with marks: «word» is a token of the most
+important group (by score: of the row's top fifth), ‹1:word› one of a group between, ⟦text⟧ text that is not
+supervised. Colors are dark text on a light ground or no ground at all, so they read on dark and light terminals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Literal
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.text import Text
+
+from sftgo_cli.report.group_names import group_name
+from sftgo_cli.report.number_text import count_text
+from sftgo_cli.report.segments import NUM_LEVELS, RowTokens, Segment, num_groups_of, row_segments, row_tokens
+from sftgo_cli.report.visible_text import NEWLINE, readable_token, visible
+
+ColorBy = Literal["group", "score"]
+
+UNSUPERVISED_STYLE = "dim"
+TOP_STYLE = "bold #000000 on #ffd75f"
+BETWEEN_STYLES = ("#000000 on #87d7ff", "#000000 on #d7afff", "#000000 on #afd7af")  # next to the top first
+SCORE_STYLES = ("", "underline", "#000000 on #ffffd7", "#000000 on #ffd787", "bold #000000 on #ff9f40")
+PLAIN_MARKS = {"top": ("«", "»"), "between": ("‹", "›"), "unsupervised": ("⟦", "⟧")}
+ASCII_MARKS = {"top": ("<<", ">>"), "between": ("<", ">"), "unsupervised": ("[[", "]]")}
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row that chooses between colors and marks when it is printed."""
+
+    tokens: RowTokens
+    color_by: ColorBy
+    num_groups: int
+    tokenizer: Any
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Rule(Text(_headline(self.tokens, self.num_groups)), align="left", style="dim")
+        draw = _marked if _is_plain(console) else _colored
+        yield Padding(draw(self, options.ascii_only), (0, 0, 1, 2))
+
+
+@dataclass(frozen=True)
+class _Legend:
+    """One line that says what the colors, or the marks, mean."""
+
+    color_by: ColorBy
+    num_groups: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = _legend_entries(self.color_by, self.num_groups)
+        if _is_plain(console):
+            yield Text("  ".join(_mark(name, kind, group, options.ascii_only) for name, _, kind, group in lines))
+        else:
+            yield Text("  ").join(Text(f" {name} ", style=style) for name, style, _, _ in lines)
+
+
+def render_rows(
+    rows: Sequence[Mapping[str, Any]],
+    color_by: ColorBy = "group",
+    *,
+    num_groups: int | None = None,
+    tokenizer: Any = None,
+) -> Iterable[Any]:
+    """Rich renderables: the legend, then every row under its id, source and counts.
+
+    Args:
+        rows: rows of a `TokenTable` or a data set, with the columns of `segments.NEEDED`.
+        num_groups: default: as many as the rows show, at least 2.
+        tokenizer: names tokens without characters (a BOS put in front); without it they show their id.
+
+    Raises:
+        UserError: a row has no scores, groups, text or offsets.
+    """
+    shown = [row_tokens(row) for row in rows]
+    groups = num_groups or num_groups_of(shown)
+    return [_Legend(color_by, groups), *(_Row(tokens, color_by, groups, tokenizer) for tokens in shown)]
+
+
+def _is_plain(console: Console) -> bool:
+    return console.no_color or console.color_system is None
+
+
+def _headline(row: RowTokens, num_groups: int) -> str:
+    top = int((row.group_ids == num_groups - 1).sum())
+    parts = [
+        visible(row.row_id),
+        visible(row.source),
+        f"{count_text(row.num_tokens)} tokens",
+        f"{count_text(row.num_supervised)} supervised",
+        f"{count_text(top)} {group_name(num_groups - 1, num_groups)}",
+    ]
+    if row.loss_weight != 1.0:
+        parts.append(f"row weight {row.loss_weight:g}")
+    return " · ".join(part for part in parts if part)
+
+
+def _legend_entries(color_by: ColorBy, num_groups: int) -> list[tuple[str, str, str, int]]:
+    """Name, style, kind of mark and group of every look that can occur, most important first."""
+    prompt = ("not supervised", UNSUPERVISED_STYLE, "unsupervised", -1)
+    if color_by == "score":
+        names = ("lowest fifth of the row's scores", "low", "middle", "high", "highest fifth")
+        levels = reversed(range(NUM_LEVELS))
+        return [*((names[k], SCORE_STYLES[k], _kind("score", k, NUM_LEVELS), k) for k in levels), prompt]
+    groups = reversed(range(num_groups))
+    return [
+        *((group_name(k, num_groups), group_style(k, num_groups), _kind("group", k, num_groups), k) for k in groups),
+        prompt,
+    ]
+
+
+def group_style(group: int, num_groups: int) -> str:
+    """The rich style of a group: nothing for the least important one, the strongest for the most important one."""
+    if group < 0:
+        return UNSUPERVISED_STYLE
+    from_top = num_groups - 1 - group
+    if from_top == 0:
+        return TOP_STYLE
+    return "" if group == 0 else BETWEEN_STYLES[(from_top - 1) % len(BETWEEN_STYLES)]
+
+
+def _style(segment: Segment, row: _Row) -> str:
+    if not segment.supervised:
+        return UNSUPERVISED_STYLE
+    return SCORE_STYLES[segment.level] if row.color_by == "score" else group_style(segment.group, row.num_groups)
+
+
+def _kind(color_by: ColorBy, value: int, num_values: int) -> str:
+    """Which mark stands for a group, or for a score level, where there are no colors."""
+    if value == num_values - 1:
+        return "top"
+    return "between" if color_by == "group" and value > 0 else "plain"
+
+
+def _shown_text(segment: Segment, row: _Row, ascii_only: bool) -> str:
+    """What is drawn for a segment; a line break stays one behind its mark."""
+    if not segment.text and segment.tokens:
+        token_id = int(row.tokens.input_ids[segment.tokens[0]])
+        return readable_token(row.tokenizer, token_id) if row.tokenizer is not None else f"(token {token_id})"
+    text = visible(segment.text).replace(NEWLINE, NEWLINE + "\n") if "\n" in segment.text else visible(segment.text)
+    return text.encode("ascii", "backslashreplace").decode() if ascii_only else text
+
+
+def _colored(row: _Row, ascii_only: bool) -> Text:
+    text = Text()
+    for segment in row_segments(row.tokens):
+        text.append(_shown_text(segment, row, ascii_only), style=_style(segment, row))
+    return text
+
+
+def _marked(row: _Row, ascii_only: bool) -> Text:
+    """Neighbors of one group share a pair of marks."""
+
+    def look(segment: Segment) -> tuple[str, int]:
+        if not segment.supervised:
+            return "unsupervised", -1
+        value, num_values = (segment.level, NUM_LEVELS) if row.color_by == "score" else (segment.group, row.num_groups)
+        kind = _kind(row.color_by, value, num_values)
+        return kind, value if kind == "between" else 0
+
+    text = Text()
+    for (kind, group), segments in groupby(row_segments(row.tokens), key=look):
+        text.append(_mark("".join(_shown_text(s, row, ascii_only) for s in segments), kind, group, ascii_only))
+    return text
+
+
+def _mark(text: str, kind: str, group: int, ascii_only: bool) -> str:
+    """The text between its marks; blanks at its ends stay outside."""
+    core = text.strip()
+    if kind == "plain" or not core:
+        return text
+    start = text.index(core)
+    left, right = ASCII_MARKS[kind] if ascii_only else PLAIN_MARKS[kind]
+    label = f"{group}:" if kind == "between" else ""
+    return f"{text[:start]}{left}{label}{core}{right}{text[start + len(core) :]}"

@@ -1,0 +1,214 @@
+"""Tables of held-out results: one run's evaluation, and several runs side by side.
+
+A result is what `evaluation.heldout` measures of one set: loss, perplexity, token_accuracy, num_tokens, num_rows,
+worst_group_loss, group_loss/<k>, group_tokens/<k>; any of them may be None. `run_sentences.py` says the same in words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sftgo_cli.report.group_names import group_name
+from sftgo_cli.report.number_text import UNDEFINED, count_text, value_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+Result = Mapping[str, Any]
+GROUP_LOSS = "group_loss/"
+BETTER, WORSE = "green", "red"
+ROUNDS_TO_ZERO = 0.0005  # a relative difference that would be printed as 0.0%
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a comparison knows of one run; `results` and `base_results` map a set's name to its result."""
+
+    name: str
+    objective: str  # for people: `sft_go (mixing weight 0.9)`
+    results: Mapping[str, Result]
+    base_results: Mapping[str, Result] | None  # the same sets before training
+    steps: int
+    tokens_seen: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One line of the comparison: its key in a result, its label, and which direction is better."""
+
+    key: str
+    label: str
+    higher_is_better: bool = False
+    decimals: int = 4
+
+
+def metrics_of(num_groups: int) -> list[Metric]:
+    """What is compared, in the order it is shown: overall first, then the groups from the most important one."""
+    groups = [
+        Metric(f"{GROUP_LOSS}{group}", f"loss, {group_name(group, num_groups)}")
+        for group in reversed(range(num_groups))
+        if num_groups > 1
+    ]
+    return [
+        Metric("loss", "loss"),
+        Metric("perplexity", "perplexity", decimals=3),
+        Metric("token_accuracy", "token accuracy", higher_is_better=True),
+        Metric("worst_group_loss", "worst group's loss"),
+        *groups,
+    ]
+
+
+def number(result: Result | None, key: str) -> float | None:
+    """A finite value of a result, or None."""
+    value = None if result is None else result.get(key)
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def num_groups_in(results: Sequence[Result]) -> int:
+    """The number of groups that the results have losses for."""
+    return max((sum(key.startswith(GROUP_LOSS) for key in result) for result in results), default=0)
+
+
+def shared_sets(runs: Sequence[RunSummary]) -> list[str]:
+    """Every set that any run was measured on, in the order they are met."""
+    return list(dict.fromkeys(name for run in runs for name in run.results))
+
+
+def evaluation_table(results: Mapping[str, Result], num_groups: int) -> Table:
+    """One line per evaluation set; losses in nats per supervised token."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="Held-out loss (nats per token)", box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column("set", no_wrap=True)
+    metrics = metrics_of(num_groups)
+    for metric in metrics:
+        table.add_column(metric.label, justify="right")
+    table.add_column("supervised tokens", justify="right")
+    for name, result in results.items():
+        values = (value_text(number(result, metric.key), metric.decimals) for metric in metrics)
+        table.add_row(Text(name), *values, _count(result.get("num_tokens")))
+    return table
+
+
+def _count(count: int | None) -> str:
+    return UNDEFINED if count is None else count_text(count)
+
+
+def comparison_table(runs: Sequence[RunSummary]) -> Table:
+    """Metrics below each other per set, runs next to each other, each later run with its difference to the first.
+
+    A column "before training" comes first where every run started from the same results.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    base = same_base(runs)
+    table = Table(title="Runs side by side", box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column("", no_wrap=True)
+    if base is not None:
+        table.add_column("before training", justify="right")
+    for run in runs:
+        table.add_column(Text(run.name, overflow="fold"), justify="right")
+    first_cells = 1 if base is None else 2
+    table.add_row("objective", *([""] * (first_cells - 1)), *(Text(run.objective) for run in runs))
+    for label, values in _effort(runs):
+        table.add_row(label, *([""] * (first_cells - 1)), *values)
+    for set_name in shared_sets(runs):
+        table.add_section()
+        table.add_row(Text(set_name, style="bold"), *([""] * (first_cells - 1 + len(runs))))
+        for cells in _set_rows(runs, set_name, base):
+            table.add_row(*cells)
+    table.caption = "In parentheses: the difference to the first run. Losses in nats per supervised token."
+    table.caption_justify = "left"
+    return table
+
+
+def _effort(runs: Sequence[RunSummary]) -> Iterator[tuple[str, list[str]]]:
+    """How long each run trained."""
+    yield "optimizer steps", [count_text(run.steps) for run in runs]
+    yield "tokens seen", [count_text(run.tokens_seen) for run in runs]
+    if any(run.seconds is not None for run in runs):
+        yield "seconds", [value_text(run.seconds, 1) for run in runs]
+
+
+def _set_rows(
+    runs: Sequence[RunSummary], set_name: str, base: Mapping[str, Result] | None
+) -> Iterator[list[str | Text]]:
+    """The lines of one set."""
+    results = [run.results.get(set_name) for run in runs]
+    before = None if base is None else base.get(set_name)
+    for metric in metrics_of(num_groups_in([result for result in results if result is not None])):
+        values = [number(result, metric.key) for result in results]
+        cells: list[str | Text] = [f"  {metric.label}"]
+        if base is not None:
+            cells.append(value_text(number(before, metric.key), metric.decimals))
+        cells.append(value_text(values[0], metric.decimals))
+        cells += [_with_difference(value, values[0], metric) for value in values[1:]]
+        yield cells
+    yield ["  supervised tokens", *([""] if base is not None else []), *(_tokens_cell(result) for result in results)]
+
+
+def _tokens_cell(result: Result | None) -> str:
+    return UNDEFINED if result is None else _count(result.get("num_tokens"))
+
+
+def _with_difference(value: float | None, first: float | None, metric: Metric) -> Text:
+    """`1.2340 (-0.0400, -3.1%)`; the difference green where better and red where worse."""
+    from rich.text import Text
+
+    text = Text(value_text(value, metric.decimals))
+    if value is None or first is None:
+        return text
+    difference = value - first
+    relative = relative_difference(value, first)
+    percent = "" if relative is None else f", {relative:+.1%}"
+    direction = improvement(value, first, metric)
+    style = BETTER if direction > 0 else WORSE if direction < 0 else ""
+    return text.append(f" ({difference:+.{metric.decimals}f}{percent})", style=style)
+
+
+def relative_difference(value: float, first: float) -> float | None:
+    """(value - first) / |first|; None where first is 0 and value is not."""
+    if value == first:
+        return 0.0
+    return (value - first) / abs(first) if first else None
+
+
+def improvement(value: float, first: float, metric: Metric) -> int:
+    """1 better than `first`, -1 worse, 0 the same as far as the printed percent can show."""
+    relative = relative_difference(value, first)
+    if relative is not None and abs(relative) < ROUNDS_TO_ZERO:
+        return 0
+    return 1 if (value > first) == metric.higher_is_better else -1
+
+
+def same_base(runs: Sequence[RunSummary]) -> Mapping[str, Result] | None:
+    """The results before training if every run has them and they agree (to 1e-6), else None."""
+    bases = [run.base_results for run in runs]
+    first = bases[0] if bases else None
+    if first is None or any(base is None or not _agree(first, base) for base in bases[1:]):
+        return None
+    return first
+
+
+def _agree(left: Mapping[str, Result], right: Mapping[str, Result]) -> bool:
+    if left.keys() != right.keys():
+        return False
+    return all(
+        result.keys() == right[name].keys() and all(_close(result[key], right[name][key]) for key in result)
+        for name, result in left.items()
+    )
+
+
+def _close(left: Any, right: Any) -> bool:
+    if left is None or right is None:
+        return left is right
+    return math.isclose(left, right, rel_tol=1e-6)
