@@ -18,14 +18,15 @@ def compare(
 ) -> int:
     """Put runs side by side: every evaluation set, overall and per group."""
     from sftgo_cli.errors import UserError
-    from sftgo_cli.report.run_tables import comparison_sentences, comparison_table
-    from sftgo_cli.report.summaries import comparability_notes, summarize_run
+    from sftgo_cli.report.run_sentences import comparison_sentences
+    from sftgo_cli.report.run_summaries import comparability_notes, summarize_run
+    from sftgo_cli.report.run_tables import comparison_table
 
     if len(runs) < 2:
         raise UserError("one run cannot be compared", "sftgo compare", "give two or more run folders")
     summaries = [summarize_run(run) for run in runs]
     out = console()
     out.print(comparison_table(summaries))
-    for line in [*comparability_notes(runs), *comparison_sentences(summaries)]:
+    for line in [*comparability_notes(summaries), *comparison_sentences(summaries)]:
         out.print(line, highlight=False)
     return 0

@@ -29,7 +29,7 @@ def data_table(reports: Sequence[PreparationReport]) -> Table:
     columns = [_cells(report, reasons) for report in reports]
     names = [report.source for report in reports]
     labels = list(_cells(reports[0], reasons)) if reports else []
-    table = Table(title="Data", box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title="Data", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     table.add_column("source" if len(reports) > MAX_SIDE_BY_SIDE else "", no_wrap=True)
     flipped = len(reports) > MAX_SIDE_BY_SIDE
     for header in labels if flipped else names:
@@ -95,10 +95,10 @@ def _dropped(reports: Sequence[PreparationReport]) -> list[str]:
     notes = []
     for report in reports:
         for reason, rows in report.dropped.items():
-            more = ", ..." if rows.num_rows > len(rows.first_rows) else ""
+            end = ", ..." if rows.num_rows > len(rows.first_rows) else "."
             notes.append(
                 f"Dropped from {report.source}, {reason_text(reason)} ({count_text(rows.num_rows)}): "
-                f"{', '.join(rows.first_rows)}{more}."
+                f"{', '.join(rows.first_rows)}{end}"
             )
     return notes
 

@@ -17,7 +17,15 @@ from typing import Any
 from sftgo_cli.report.group_names import group_name
 from sftgo_cli.report.number_text import count_text, value_text
 from sftgo_cli.report.score_table import GroupSummary
-from sftgo_cli.report.segments import NUM_LEVELS, RowTokens, Segment, num_groups_of, row_segments, row_tokens
+from sftgo_cli.report.segments import (
+    NUM_LEVELS,
+    RowTokens,
+    Segment,
+    leading_blank,
+    num_groups_of,
+    row_segments,
+    row_tokens,
+)
 from sftgo_cli.report.visible_text import readable_token, visible
 
 Colors = dict[str, str]
@@ -109,10 +117,10 @@ def _palette(num_groups: int) -> str:
     for group in range(1, num_groups):
         place = _place(group, num_groups)
         rule = f"background: var(--{GROUNDS[place]}); {GROUP_MARKS[place]}"
-        lines.append(f"body:not(:has(#by-score:checked)) .text .g{group}, .legend .g{group} {{ {rule} }}")
+        lines.append(f"body:not(:has(#by-score:checked)) .text .g{group}, .key .g{group} {{ {rule} }}")
     for level in range(1, NUM_LEVELS):
         rule = f"background: var(--level{level}); {LEVEL_MARKS[level]}"
-        lines.append(f"body:has(#by-score:checked) .text .s{level}, .legend .s{level} {{ {rule} }}")
+        lines.append(f"body:has(#by-score:checked) .text .s{level}, .key .s{level} {{ {rule} }}")
     return "\n".join(lines)
 
 
@@ -146,7 +154,7 @@ def _summary(summaries: Sequence[GroupSummary]) -> str:
 def _summary_row(summary: GroupSummary, num_groups: int) -> str:
     tokens = " ".join(f"<code>{escape(token)}</code>" for token in summary.typical_tokens)
     return (
-        f'<tr><th scope="row" class="legend"><i class="g{summary.group}">{group_name(summary.group, num_groups)}</i></th>'
+        f'<tr><th scope="row" class="key"><i class="g{summary.group}">{group_name(summary.group, num_groups)}</i></th>'
         f'<td class="number">{count_text(summary.num_tokens)}</td>'
         f'<td>{summary.share:.1%}<span class="bar"><i style="width: {summary.share:.1%}"></i></span></td>'
         f'<td class="number">{value_text(summary.mean_score, 3)}</td><td>{tokens}</td></tr>'
@@ -173,8 +181,10 @@ def _piece(segment: Segment, row: RowTokens, page: _Page) -> str:
         return _text(segment.text)
     classes = f"g{segment.group} s{segment.level}" if segment.supervised else "p"
     title = escape("\n".join(_details(token, row, page) for token in segment.tokens))
-    text = _text(segment.text) or f"<b>{escape(_token_name(segment.tokens[0], row, page))}</b>"
-    return f'<i class="{classes}" title="{title}">{text}</i>'
+    if not segment.text:
+        return f'<i class="{classes}" title="{title}"><b>{escape(_token_name(segment.tokens[0], row, page))}</b></i>'
+    blank, core = leading_blank(segment.text)
+    return f'{blank}<i class="{classes}" title="{title}">{_text(core)}</i>'
 
 
 def _text(text: str) -> str:

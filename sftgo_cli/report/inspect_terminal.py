@@ -19,7 +19,15 @@ from rich.text import Text
 
 from sftgo_cli.report.group_names import group_name
 from sftgo_cli.report.number_text import count_text
-from sftgo_cli.report.segments import NUM_LEVELS, RowTokens, Segment, num_groups_of, row_segments, row_tokens
+from sftgo_cli.report.segments import (
+    NUM_LEVELS,
+    RowTokens,
+    Segment,
+    leading_blank,
+    num_groups_of,
+    row_segments,
+    row_tokens,
+)
 from sftgo_cli.report.visible_text import NEWLINE, readable_token, visible
 
 ColorBy = Literal["group", "score"]
@@ -27,7 +35,7 @@ ColorBy = Literal["group", "score"]
 UNSUPERVISED_STYLE = "dim"
 TOP_STYLE = "bold #000000 on #ffd75f"
 BETWEEN_STYLES = ("#000000 on #87d7ff", "#000000 on #d7afff", "#000000 on #afd7af")  # next to the top first
-SCORE_STYLES = ("", "underline", "#000000 on #ffffd7", "#000000 on #ffd787", "bold #000000 on #ff9f40")
+SCORE_STYLES = ("", "underline", "#000000 on #d7d7af", "#000000 on #ffd75f", "bold #000000 on #ff8700")
 PLAIN_MARKS = {"top": ("«", "»"), "between": ("‹", "›"), "unsupervised": ("⟦", "⟧")}
 ASCII_MARKS = {"top": ("<<", ">>"), "between": ("<", ">"), "unsupervised": ("[[", "]]")}
 
@@ -42,14 +50,14 @@ class _Row:
     tokenizer: Any
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Rule(Text(_headline(self.tokens, self.num_groups)), align="left", style="dim")
+        yield Rule(_headline(self.tokens, self.num_groups), align="left", style="dim")
         draw = _marked if _is_plain(console) else _colored
         yield Padding(draw(self, options.ascii_only), (0, 0, 1, 2))
 
 
 @dataclass(frozen=True)
 class _Legend:
-    """One line that says what the colors, or the marks, mean."""
+    """One line, and a blank one, that says what the colors, or the marks, mean."""
 
     color_by: ColorBy
     num_groups: int
@@ -57,9 +65,13 @@ class _Legend:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         lines = _legend_entries(self.color_by, self.num_groups)
         if _is_plain(console):
-            yield Text("  ".join(_mark(name, kind, group, options.ascii_only) for name, _, kind, group in lines))
+            unmarked = [name for name, _, kind, _ in lines if kind == "plain"]
+            marked = [line for line in lines if line[2] != "plain"]
+            names = [_mark(name, kind, group, options.ascii_only) for name, _, kind, group in marked]
+            yield Text("  ".join([*names, f"unmarked: {', '.join(unmarked)}"]))
         else:
             yield Text("  ").join(Text(f" {name} ", style=style) for name, style, _, _ in lines)
+        yield Text()
 
 
 def render_rows(
@@ -88,10 +100,9 @@ def _is_plain(console: Console) -> bool:
     return console.no_color or console.color_system is None
 
 
-def _headline(row: RowTokens, num_groups: int) -> str:
+def _headline(row: RowTokens, num_groups: int) -> Text:
     top = int((row.group_ids == num_groups - 1).sum())
     parts = [
-        visible(row.row_id),
         visible(row.source),
         f"{count_text(row.num_tokens)} tokens",
         f"{count_text(row.num_supervised)} supervised",
@@ -99,7 +110,8 @@ def _headline(row: RowTokens, num_groups: int) -> str:
     ]
     if row.loss_weight != 1.0:
         parts.append(f"row weight {row.loss_weight:g}")
-    return " · ".join(part for part in parts if part)
+    rest = " · ".join(part for part in parts if part)
+    return Text.assemble((visible(row.row_id), "bold"), "  ", rest)
 
 
 def _legend_entries(color_by: ColorBy, num_groups: int) -> list[tuple[str, str, str, int]]:
@@ -151,7 +163,8 @@ def _shown_text(segment: Segment, row: _Row, ascii_only: bool) -> str:
 def _colored(row: _Row, ascii_only: bool) -> Text:
     text = Text()
     for segment in row_segments(row.tokens):
-        text.append(_shown_text(segment, row, ascii_only), style=_style(segment, row))
+        blank, core = leading_blank(_shown_text(segment, row, ascii_only))
+        text.append(blank).append(core, style=_style(segment, row))
     return text
 
 

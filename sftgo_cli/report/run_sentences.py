@@ -86,9 +86,8 @@ def _compare(
     same_groups = _same_groups(reference, result)
     compared = _compared_metrics(num_groups_in([reference])) if same_groups else []
     compared.append((Metric("loss", ""), "the overall loss"))
-    compared.append((Metric("token_accuracy", "", higher_is_better=True), "the token accuracy"))
     sentence, differences = _changes(set_name, reference, result, compared, first_name, name)
-    sentences = [sentence]
+    sentences = [sentence, *_accuracy(set_name, reference, result, first_name, name)]
     if not same_groups:
         sentences.append(
             f"{set_name}: {first_name} and {name} group the tokens differently, so their group losses are not compared."
@@ -120,7 +119,11 @@ def _changes(
     first_name: str,
     name: str,
 ) -> tuple[str, list[float]]:
-    lowered, raised, same, unknown, differences = [], [], [], [], []
+    lowered: list[str] = []
+    raised: list[str] = []
+    same: list[str] = []
+    unknown: list[str] = []
+    differences: list[float] = []
     for metric, label in compared:
         value, first = number(result, metric.key), number(reference, metric.key)
         if value is None or first is None:
@@ -133,13 +136,19 @@ def _changes(
         differences.append(1.0 if relative is None else relative)
         amount = f"from 0 to {value_text(value)}" if relative is None else f"by {abs(relative):.1%}"
         (raised if value > first else lowered).append(f"{label} {amount}")
-    parts = [f"{verb} {_and(items)}" for verb, items in (("lowers", lowered), ("raises", raised)) if items]
-    if same:
-        parts.append(f"leaves {_and(same)} as {'it is' if len(same) == 1 else 'they are'}")
-    sentence = f"{set_name}: compared with {first_name}, {name} {_and(parts)}." if parts else f"{set_name}:"
+    verbs = (("lowers", lowered), ("raises", raised), ("does not change", same))
+    parts = [f"{verb} {_and(items)}" for verb, items in verbs if items]
     if unknown:
-        sentence += f" No value in one of the two for {_and(unknown)}."
-    return sentence, differences
+        parts.append(f"cannot be compared in {_and(unknown)} (no value in one of the two)")
+    return f"{set_name}: compared with {first_name}, {name} {'; it '.join(parts)}.", differences
+
+
+def _accuracy(set_name: str, reference: Result, result: Result, first_name: str, name: str) -> list[str]:
+    """The token accuracies as shares, for a percentage of a percentage misleads."""
+    first, value = number(reference, "token_accuracy"), number(result, "token_accuracy")
+    if first is None or value is None:
+        return []
+    return [f"{set_name}: {name} predicts {value:.2%} of the tokens right, {first_name} {first:.2%}."]
 
 
 def _caution(largest: float) -> str:

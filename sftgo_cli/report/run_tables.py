@@ -85,7 +85,7 @@ def evaluation_table(results: Mapping[str, Result], num_groups: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="Held-out loss (nats per token)", box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title="Held-out loss (nats per token)", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     table.add_column("set", no_wrap=True)
     metrics = metrics_of(num_groups)
     for metric in metrics:
@@ -111,7 +111,7 @@ def comparison_table(runs: Sequence[RunSummary]) -> Table:
     from rich.text import Text
 
     base = same_base(runs)
-    table = Table(title="Runs side by side", box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title="Runs side by side", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     table.add_column("", no_wrap=True)
     if base is not None:
         table.add_column("before training", justify="right")
@@ -127,7 +127,7 @@ def comparison_table(runs: Sequence[RunSummary]) -> Table:
         for cells in _set_rows(runs, set_name, base):
             table.add_row(*cells)
     table.caption = "In parentheses: the difference to the first run. Losses in nats per supervised token."
-    table.caption_justify = "left"
+    table.caption_justify, table.caption_style = "left", "dim"
     return table
 
 

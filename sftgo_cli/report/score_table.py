@@ -161,7 +161,14 @@ def score_table(summaries: Sequence[GroupSummary], asked_fraction: float | Seque
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="Token groups", box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
+    table = Table(
+        title="Token groups",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+        caption_style="dim",
+    )
     table.add_column("group", no_wrap=True)
     for name in ("tokens", "share", "asked", "mean score"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -161,6 +161,13 @@ def _segment(row: RowTokens, text: str, tokens: list[int]) -> Segment:
     )
 
 
+def leading_blank(text: str) -> tuple[str, str]:
+    """The spaces in front of a word, drawn plainly so that highlighted words stay apart, and the word; blanks alone are
+    a word."""
+    word = text.lstrip(" ")
+    return (text[: len(text) - len(word)], word) if word else ("", text)
+
+
 def num_groups_of(rows: list[RowTokens]) -> int:
     """One more than the highest group in the rows, at least 2."""
     return max([2, *(int(row.group_ids.max(initial=0)) + 1 for row in rows)])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sftgo_cli import durable, run_dir
+from sftgo_cli import durable, metrics_log, run_dir
 from sftgo_cli.data.collation import Collator, pad_token_id
 from sftgo_cli.data.rows import TokenTable, loss_table
 from sftgo_cli.data.sampling import SamplingPlan, SourceRows, StepSampler
@@ -17,7 +17,7 @@ from sftgo_cli.errors import InterruptedRun, StateError
 from sftgo_cli.evaluation.heldout import evaluation_set
 from sftgo_cli.losses import head
 from sftgo_cli.recipe.schema import Recipe
-from sftgo_cli.training import checkpoints, metrics_log
+from sftgo_cli.training import checkpoints
 from sftgo_cli.training.arguments import first_metric, training_arguments
 from sftgo_cli.training.environment import environment, versions
 

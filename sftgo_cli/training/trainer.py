@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
-from sftgo_cli import durable
+from sftgo_cli import durable, metrics_log
 from sftgo_cli.data.collation import Collator
 from sftgo_cli.data.rows import TokenTable
 from sftgo_cli.data.sampling import StepSampler
@@ -26,7 +26,7 @@ from sftgo_cli.evaluation.heldout import EvaluationSet, evaluate_set
 from sftgo_cli.objectives.group_losses import StepTotals, statistics
 from sftgo_cli.objectives.micro_batch import MODEL_INPUTS, local_totals, step_totals, supervised_tokens
 from sftgo_cli.recipe.options import MethodOptions
-from sftgo_cli.training import checkpoints, metrics_log
+from sftgo_cli.training import checkpoints
 from sftgo_cli.training.window import Window
 
 if TYPE_CHECKING:

@@ -1,0 +1,86 @@
+"""Reads a run's folder into what a comparison needs: the measured sets, the same before training, steps and tokens.
+
+Results come from evaluation/<set>.json where `sftgo eval` wrote them, else from the last evaluation in metrics.jsonl; the
+results before training from the evaluation at step 0 (`training.eval_on_start`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sftgo_cli import metrics_log, run_dir
+from sftgo_cli.errors import UserError
+from sftgo_cli.report.run_tables import RunSummary
+
+PREFIX = "eval_"
+
+
+def summarize_run(folder: Path) -> RunSummary:
+    """The summary of one run.
+
+    Raises:
+        UserError: the folder holds no run, or nothing was evaluated.
+    """
+    recipe = run_dir.read_resolved(folder)
+    lines = metrics_log.read_metrics(folder / metrics_log.FILE_NAME)
+    evaluations = [line for line in lines if line["event"] == "eval"]
+    trained = [line for line in lines if line["event"] == "train"]
+    sets = list(recipe["data"]["eval"])
+    results = {name: _from_line(evaluations[-1], name) for name in sets} if evaluations else {}
+    results |= _from_files(folder)
+    if not results:
+        raise UserError("nothing was evaluated in this run", str(folder), f"run sftgo eval {folder}")
+    before = [line for line in evaluations if line["step"] == 0]
+    return RunSummary(
+        name=folder.name,
+        objective=objective_label(recipe),
+        results=results,
+        base_results={name: _from_line(before[0], name) for name in sets} if before else None,
+        steps=trained[-1]["step"] if trained else 0,
+        tokens_seen=trained[-1]["tokens_seen"] if trained else 0,
+        seconds=None,
+    )
+
+
+def objective_label(recipe: dict[str, Any]) -> str:
+    """`sft_go (mixing weight 0.9)`, `cross_entropy`."""
+    objective = recipe["objective"]
+    weight = objective.get("mixing_weight")
+    return str(objective["name"]) + (f" (mixing weight {weight:g})" if weight is not None else "")
+
+
+def _from_line(line: dict[str, Any], name: str) -> dict[str, Any]:
+    """One set's results out of an `event: eval` line."""
+    prefix = f"{PREFIX}{name}_"
+    return {key.removeprefix(prefix): value for key, value in line.items() if key.startswith(prefix)}
+
+
+def _from_files(folder: Path) -> dict[str, Any]:
+    return {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted((folder / "evaluation").glob("*.json"))
+    }
+
+
+def comparability_notes(summaries: Sequence[RunSummary]) -> list[str]:
+    """Says where runs were not measured on the same tokens and groups, or trained for different lengths."""
+    notes = []
+    first = summaries[0]
+    for other in summaries[1:]:
+        for name in first.results.keys() & other.results.keys():
+            differ = [
+                key
+                for key, value in first.results[name].items()
+                if key.startswith(("num_tokens", "group_tokens/")) and other.results[name].get(key) != value
+            ]
+            if differ:
+                what = "tokens" if "num_tokens" in differ else "groups"
+                notes.append(f"note: {first.name} and {other.name} were measured on different {what} of {name}")
+        if other.tokens_seen != first.tokens_seen:
+            notes.append(
+                f"note: {first.name} saw {first.tokens_seen:,} tokens in training, {other.name} {other.tokens_seen:,}"
+            )
+    return notes
