@@ -7,6 +7,7 @@ the ingredients as readable JSON beside the sha256 of every file. Paths, log lev
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -61,10 +62,11 @@ def file_sha256(path: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     digest = durable.sha256_of(path)
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    partial = memory.with_name(f"{memory.name}.{os.getpid()}")
-    partial.write_text(json.dumps({"identity": identity, "sha256": digest}), encoding="utf-8")
-    partial.replace(memory)  # not fsynced: losing a remembered hash costs only a read
+    with contextlib.suppress(OSError):  # not remembered (a full disk, say), and not fsynced: it costs only a read
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        partial = memory.with_name(f"{memory.name}.{os.getpid()}")
+        partial.write_text(json.dumps({"identity": identity, "sha256": digest}), encoding="utf-8")
+        partial.replace(memory)
     return digest
 
 
@@ -79,14 +81,20 @@ def cached(
 
     `build` gets an empty folder to fill. Several processes may ask for the same key: one builds, the others wait for the
     kernel lock and read the same bytes; a dead holder never blocks. A damaged result is rebuilt, said through `say`.
+
+    Raises:
+        EnvironmentProblem: the cache cannot be written. Whatever `build` raises; it leaves nothing behind.
     """
     from filelock import FileLock
 
     key = stage_key(name, version, ingredients)
     folder = cache_root() / name
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / key
-    with FileLock(str(folder / f"{key}.lock")):
+    with durable.storage_faults(target):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(str(folder / f"{key}.lock"))
+        lock.acquire()
+    try:
         if target.exists():
             faults = _faults(target)
             if not faults:
@@ -94,9 +102,16 @@ def cached(
             say(f"cache: {name} {key[:8]} is damaged ({faults[0]}), rebuilding it")
         partial = folder / f"{durable.PARTIAL_PREFIX}{key}"
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        build(partial)
-        durable.publish_folder(partial, target, {"stage": name, "version": version, "ingredients": ingredients})
+        try:
+            with durable.storage_faults(target):
+                partial.mkdir()
+                build(partial)
+                described = {"stage": name, "version": version, "ingredients": ingredients}
+                durable.publish_folder(partial, target, described)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    finally:
+        lock.release()
     return CachedStage(target, key, hit=False)
 
 

@@ -6,16 +6,53 @@ parent, only then delete what was replaced.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from sftgo_cli.errors import EnvironmentProblem
 
 MANIFEST = "manifest.json"
 PARTIAL_PREFIX = ".partial-"
 REPLACED_PREFIX = ".replaced-"
+STORAGE_ERRORS = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM])
+RUST_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # safetensors and tokenizers raise no OSError
+
+
+@contextmanager
+def storage_faults(target: Path, num_bytes: int | None = None) -> Iterator[None]:
+    """Around code that writes `target` (about `num_bytes`): a full or failing disk becomes exit 3 naming both.
+
+    Raises:
+        EnvironmentProblem: the disk is full, read-only or failing, or a size limit was met.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = _storage_error(error)
+        if number is None:
+            raise
+        needed = "" if num_bytes is None else f"it needs about {num_bytes:,} bytes; "
+        raise EnvironmentProblem(
+            f"cannot write: {os.strerror(number)}", str(target), f"{needed}make room, then run the same command again"
+        ) from error
+
+
+def _storage_error(error: Exception) -> int | None:
+    """The number of a storage error, also where a Rust library only says it in its message; None for anything else."""
+    if isinstance(error, OSError):
+        number = error.errno
+    else:
+        match = RUST_OS_ERROR.search(str(error))
+        number = int(match.group(1)) if match else None
+    return number if number in STORAGE_ERRORS else None
 
 
 def fsync_path(path: Path) -> None:

@@ -6,6 +6,7 @@ twice and none is missing. Non-finite numbers never get here; undefined is null.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,13 @@ FILE_NAME = "metrics.jsonl"
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Every whole line; a torn last line is left out, a missing file is empty."""
+    """Every whole line; a torn or damaged one is left out, a missing file is empty."""
     if not path.is_file():
         return []
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
             lines.append(json.loads(line))
-        except ValueError:
-            break
     return lines
 
 

@@ -93,13 +93,14 @@ def _check_context(recipe: Recipe, recipe_dir: Path) -> None:
         )
 
 
-def print_reports(data: PreparedData, console: Any) -> None:
+def print_reports(loaded: LoadedRecipe, data: PreparedData, console: Any) -> None:
     """The length and token table of every source, always printed before training."""
     from sftgo_cli.report.data_table import data_notes, data_table
 
     console.print(data_table(data.reports))
-    for note in data_notes(data.reports):
-        console.print(note, highlight=False)
+    weights = {f"train.{number}": source.weight for number, source in enumerate(loaded.recipe.data.train)}
+    for note in data_notes(data.reports, weights):
+        console.print(note, highlight=False, markup=False)
 
 
 def select_rows(
@@ -156,7 +157,7 @@ def train(
         launch.check_expected()
     else:
         planned = launch.plan_launch(num_processes, launch_flags, loaded.recipe.training.use_cpu)
-        print_reports(data, console)
+        print_reports(loaded, data, console)
         if planned is not None:
             return launch.run_ranks(planned, arguments)
     from sftgo_cli.training.run import train as train_here

@@ -209,17 +209,25 @@ def check_same_run(run_dir: Path, identity: RunIdentity) -> list[str]:
 
 
 def _shorter(old: dict[str, Any], new: dict[str, Any], objective: dict[str, Any]) -> list[str]:
-    """A training may grow longer, unless a schedule of the objective depends on its length."""
+    """A training may grow longer, unless a schedule of the objective depends on its length.
+
+    `max_steps: -1` (by epochs) is no length to compare with: from or to it is another length.
+    """
     scheduled = objective.get("schedule", "constant") != "constant"
     return [
         f"training.{key}: {old[key]!r} -> {new[key]!r}"
         for key in LENGTH_KEYS
-        if new[key] != old[key] and (scheduled or new[key] < old[key])
+        if new[key] != old[key] and (scheduled or new[key] < old[key] or old[key] < 0)
     ]
 
 
 def write_run_files(run_dir: Path, identity: RunIdentity, recipe_text: str, environment: dict[str, Any]) -> None:
-    """Write the recipe, its resolved form, the environment and, last, stages.json."""
+    """Write the recipe, its resolved form, the environment and, last, stages.json.
+
+    A finished run that grows is unfinished before its new length is written: killed in between, it must still continue.
+    """
+    if read_stages(run_dir) is not None:
+        durable.write_json(run_dir / STAGES, stages_of(identity, finished_steps=None))
     durable.write_text(run_dir / RECIPE, recipe_text)
     durable.write_text(run_dir / RESOLVED, to_yaml(identity.recipe))
     durable.write_json(run_dir / ENVIRONMENT, environment)

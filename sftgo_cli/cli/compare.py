@@ -19,7 +19,7 @@ def compare(
     """Put runs side by side: every evaluation set, overall and per group."""
     from sftgo_cli.errors import UserError
     from sftgo_cli.report.run_sentences import comparison_sentences
-    from sftgo_cli.report.run_summaries import comparability_notes, summarize_run
+    from sftgo_cli.report.run_summaries import summarize_run
     from sftgo_cli.report.run_tables import comparison_table
 
     if len(runs) < 2:
@@ -27,6 +27,6 @@ def compare(
     summaries = [summarize_run(run) for run in runs]
     out = console()
     out.print(comparison_table(summaries))
-    for line in [*comparability_notes(summaries), *comparison_sentences(summaries)]:
-        out.print(line, highlight=False)
+    for line in comparison_sentences(summaries):
+        out.print(line, highlight=False, markup=False)
     return 0

@@ -44,7 +44,8 @@ def inspect(
         from sftgo_cli.report.inspect_terminal import render_rows
 
         out = console()
-        for part in render_rows(chosen, color_by.value):
+        parts = render_rows(chosen, color_by.value, num_groups=data.num_groups, tokenizer=data.tokenizer)
+        for part in parts:
             out.print(part)
         return 0
     from sftgo_cli.report.inspect_html import render_html
@@ -52,6 +53,7 @@ def inspect(
 
     summaries = score_statistics(data.train.datasets, data.tokenizer, data.num_groups)
     method = f"scored by {loaded.recipe.scoring.name}, important fraction {loaded.recipe.grouping.cuts()[0]:g}"
-    html.write_text(render_html(chosen, f"{recipe.name}: token groups", summaries, method), encoding="utf-8")
+    page = render_html(chosen, f"{recipe.name}: token groups", summaries, method, tokenizer=data.tokenizer)
+    html.write_text(page, encoding="utf-8")
     say(f"wrote {len(chosen)} rows to {html}")
     return 0

@@ -31,9 +31,9 @@ def score(
     quiet_libraries()
     data = pipeline.prepare(loaded, say)
     out = console()
-    pipeline.print_reports(data, out)
+    pipeline.print_reports(loaded, data, out)
     summaries = score_statistics(data.train.datasets, data.tokenizer, data.num_groups)
-    out.print(score_table(summaries, loaded.recipe.grouping.cuts()[0]))
+    out.print(score_table(summaries, loaded.recipe.grouping.cuts()))
     if output is not None:
         save_columns(data.train, output)
         say(f"wrote {data.train.num_rows} rows to {output}")

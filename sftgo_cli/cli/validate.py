@@ -32,7 +32,7 @@ def print_checks(loaded: LoadedRecipe, num_processes: int) -> int:
     check_output_dir(loaded.recipe.training.output_dir)
     out = console()
     data = pipeline.prepare(loaded, say)
-    pipeline.print_reports(data, out)
+    pipeline.print_reports(loaded, data, out)
     for line in pipeline.estimate(loaded, data, num_processes):
         out.print(line, highlight=False)
     out.print(f"{loaded.path}: valid", style="green")

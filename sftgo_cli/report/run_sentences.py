@@ -7,7 +7,6 @@ same groups. Every comparison ends by saying that each setting was run once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from sftgo_cli.report.group_names import tokens_of_group
 from sftgo_cli.report.number_text import value_text
@@ -24,8 +23,9 @@ from sftgo_cli.report.run_tables import (
     shared_sets,
 )
 
-SMALL_DIFFERENCE = 0.05  # up to this, two seeds of one setting often differ by as much
+SMALL_DIFFERENCE = 0.05  # a choice of words only: below this the caution speaks of small differences
 
+GROUP_TOKENS = "group_tokens/"
 ONE_RUN = "One run per setting, so there is no confidence interval: "
 
 
@@ -37,13 +37,13 @@ def comparison_sentences(runs: Sequence[RunSummary]) -> list[str]:
     sentences = [*_learning(runs, names), *_effort(runs, names)]
     if len(runs) == 1:
         return [*sentences, "There is one run only, so nothing to compare it with."]
-    largest = 0.0
+    all_differences: list[float] = []
     for set_name in shared_sets(runs):
         for run, name in zip(runs[1:], names[1:], strict=True):
             found, differences = _compare(set_name, runs[0], run, names[0], name)
             sentences += found
-            largest = max([largest, *map(abs, differences)])
-    return [*sentences, _caution(largest)]
+            all_differences += differences
+    return [*sentences, _caution(all_differences)]
 
 
 def _names(runs: Sequence[RunSummary]) -> list[str]:
@@ -75,7 +75,7 @@ def _effort(runs: Sequence[RunSummary], names: Sequence[str]) -> list[str]:
 def _compare(
     set_name: str, first: RunSummary, run: RunSummary, first_name: str, name: str
 ) -> tuple[list[str], list[float]]:
-    """The sentences about one run on one set, and the relative differences named in them."""
+    """The sentences about one run on one set, and the relative differences behind them."""
     reference, result = first.results.get(set_name), run.results.get(set_name)
     if reference is None or result is None:
         missing = first_name if reference is None else name
@@ -84,22 +84,28 @@ def _compare(
         counts = f"{reference.get('num_tokens')} and {result.get('num_tokens')} supervised tokens"
         return [f"{set_name}: {first_name} and {name} were measured on different rows ({counts}); not comparable."], []
     same_groups = _same_groups(reference, result)
-    compared = _compared_metrics(num_groups_in([reference])) if same_groups else []
+    compared = [] if same_groups is False else _compared_metrics(num_groups_in([reference]))
     compared.append((Metric("loss", ""), "the overall loss"))
     sentence, differences = _changes(set_name, reference, result, compared, first_name, name)
     sentences = [sentence, *_accuracy(set_name, reference, result, first_name, name)]
-    if not same_groups:
+    if same_groups is False:
         sentences.append(
             f"{set_name}: {first_name} and {name} group the tokens differently, so their group losses are not compared."
+        )
+    elif same_groups is None and num_groups_in([reference]) > 1:
+        sentences.append(
+            f"{set_name}: group losses are comparable only if {first_name} and {name} group the tokens alike, which "
+            "these results do not tell."
         )
     return sentences, differences
 
 
-def _same_groups(reference: Result, result: Result) -> bool:
-    def counts(values: Result) -> dict[str, Any]:
-        return {key: values[key] for key in values if key.startswith("group_tokens/")}
-
-    return counts(reference) == counts(result)
+def _same_groups(reference: Result, result: Result) -> bool | None:
+    """Whether the groups have equally many tokens in both; None where one of the two did not count them."""
+    if num_groups_in([reference]) != num_groups_in([result]):
+        return False
+    counts = [{key: values[key] for key in values if key.startswith(GROUP_TOKENS)} for values in (reference, result)]
+    return counts[0] == counts[1] if all(counts) else None
 
 
 def _compared_metrics(num_groups: int) -> list[tuple[Metric, str]]:
@@ -132,6 +138,7 @@ def _changes(
         relative = relative_difference(value, first)
         if relative is not None and abs(relative) < ROUNDS_TO_ZERO:
             same.append(label)
+            differences.append(0.0)
             continue
         differences.append(1.0 if relative is None else relative)
         amount = f"from 0 to {value_text(value)}" if relative is None else f"by {abs(relative):.1%}"
@@ -151,7 +158,10 @@ def _accuracy(set_name: str, reference: Result, result: Result, first_name: str,
     return [f"{set_name}: {name} predicts {value:.2%} of the tokens right, {first_name} {first:.2%}."]
 
 
-def _caution(largest: float) -> str:
+def _caution(differences: Sequence[float]) -> str:
+    if not differences:
+        return ONE_RUN + "nothing could be compared."
+    largest = max(abs(difference) for difference in differences)
     if largest == 0.0:
         return ONE_RUN + "no difference was seen, which does not show that there is none; repeat with other seeds."
     if largest < SMALL_DIFFERENCE:

@@ -7,7 +7,6 @@ results before training from the evaluation at step 0 (`training.eval_on_start`)
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ def summarize_run(folder: Path) -> RunSummary:
         objective=objective_label(recipe),
         results=results,
         base_results={name: _from_line(before[0], name) for name in sets} if before else None,
-        steps=trained[-1]["step"] if trained else 0,
+        steps=lines[-1]["step"],
         tokens_seen=trained[-1]["tokens_seen"] if trained else 0,
         seconds=None,
     )
@@ -63,24 +62,3 @@ def _from_files(folder: Path) -> dict[str, Any]:
         path.stem: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted((folder / "evaluation").glob("*.json"))
     }
-
-
-def comparability_notes(summaries: Sequence[RunSummary]) -> list[str]:
-    """Says where runs were not measured on the same tokens and groups, or trained for different lengths."""
-    notes = []
-    first = summaries[0]
-    for other in summaries[1:]:
-        for name in first.results.keys() & other.results.keys():
-            differ = [
-                key
-                for key, value in first.results[name].items()
-                if key.startswith(("num_tokens", "group_tokens/")) and other.results[name].get(key) != value
-            ]
-            if differ:
-                what = "tokens" if "num_tokens" in differ else "groups"
-                notes.append(f"note: {first.name} and {other.name} were measured on different {what} of {name}")
-        if other.tokens_seen != first.tokens_seen:
-            notes.append(
-                f"note: {first.name} saw {first.tokens_seen:,} tokens in training, {other.name} {other.tokens_seen:,}"
-            )
-    return notes

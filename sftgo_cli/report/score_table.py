@@ -142,9 +142,12 @@ def _names(tokenizer: Any, token_ids: Counts, top: int) -> tuple[str, ...]:
 
 
 def asked_shares(asked_fraction: float | Sequence[float] | None, num_groups: int) -> list[float | None]:
-    """The share that each group was asked to have, least important first, from cumulative fractions from the top."""
+    """The share that each group was asked to have, least important first, from cumulative fractions from the top; None
+    where the fractions do not say (a single fraction speaks of the most important of several groups only)."""
     if asked_fraction is None:
         return [None] * num_groups
+    if isinstance(asked_fraction, (int, float)) and num_groups > 2:
+        return [*[None] * (num_groups - 1), float(asked_fraction)]
     cuts = [asked_fraction] if isinstance(asked_fraction, (int, float)) else list(asked_fraction)
     ends = [0.0, *cuts, 1.0]
     shares: list[float | None] = [upper - lower for lower, upper in pairwise(ends)]

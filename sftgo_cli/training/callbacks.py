@@ -11,6 +11,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from sftgo_cli.errors import EXIT_INTERRUPTED
+from sftgo_cli.training.launch import report_exit
 
 
 class StopOnSignal(TrainerCallback):  # type: ignore[misc]
@@ -38,6 +39,7 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.trainer.stop_requested:
+            report_exit(EXIT_INTERRUPTED)
             os._exit(EXIT_INTERRUPTED)
         self.trainer.stop_requested = True
         name = signal.Signals(number).name
@@ -52,9 +54,42 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
             control.should_training_stop = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """The epoch did not end: no evaluation, log or second save that an uninterrupted run would not have."""
-        if self.stopped:
+        """Within an epoch: no evaluation, log or second save that an uninterrupted run would not have here."""
+        if self.stopped and state.global_step % self.trainer.step_sampler.steps_per_epoch:
             control.should_evaluate = control.should_save = control.should_log = False
+
+
+class SaveAfterEvaluation(TrainerCallback):  # type: ignore[misc]
+    """A save due at the last step of an epoch (or of the run) waits for what the epoch's end logs and evaluates.
+
+    The Trainer saves after the step and then ends the epoch; resumed from such a checkpoint, it begins the next epoch: the
+    evaluation between the two would be lost from metrics.jsonl, early stopping and the choice of the best model.
+    Must stand behind every callback that asks for a save.
+    """
+
+    def __init__(self, steps_per_epoch: int) -> None:
+        self.steps_per_epoch = steps_per_epoch
+        self.due = False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Put the save off where the epoch ends."""
+        if state.global_step % self.steps_per_epoch == 0 or state.global_step >= state.max_steps:
+            self.due = control.should_save
+            control.should_save = False
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Save now if it was put off."""
+        control.should_save = control.should_save or self.due
+        self.due = False
+
+
+class LogLastStep(TrainerCallback):  # type: ignore[misc]
+    """Close the log's last window at the last step, so that the totals of the whole run are in metrics.jsonl."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Ask for a log line after the last step."""
+        if state.global_step >= state.max_steps and args.logging_strategy != "no":
+            control.should_log = True
 
 
 class EarlyStopping(TrainerCallback):  # type: ignore[misc]
@@ -70,13 +105,17 @@ class EarlyStopping(TrainerCallback):  # type: ignore[misc]
         self.threshold = threshold
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Count the evaluations since the best one."""
+        """Stop when the history says so."""
+        if self.exhausted(state.log_history):
+            control.should_training_stop = True
+
+    def exhausted(self, log_history: list[dict[str, Any]]) -> bool:
+        """Whether `patience` evaluations have passed since the best one."""
         best, waited = float("-inf"), 0
-        for value in (entry[self.metric] for entry in state.log_history if entry.get(self.metric) is not None):
+        for value in (entry[self.metric] for entry in log_history if entry.get(self.metric) is not None):
             improved = self.sign * value > best + self.threshold
             best, waited = (self.sign * value, 0) if improved else (best, waited + 1)
-        if waited >= self.patience:
-            control.should_training_stop = True
+        return waited >= self.patience
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]

@@ -57,14 +57,19 @@ def newest_valid(run_dir: Path, say: Callable[[str], None]) -> Path | None:
     return None
 
 
-def rotate(run_dir: Path, limit: int | None, protected: str | None) -> None:
-    """Delete the oldest checkpoints beyond `limit`; the best one and the newest stay."""
-    if limit is None:
-        return
+def rotate(run_dir: Path, limit: int | None, protected: str | None, saved: Path) -> None:
+    """Delete the oldest checkpoints beyond `limit`; the best one and the one just saved stay.
+
+    Checkpoints of later steps were found damaged when the run resumed before them: they go first, whatever the limit.
+    """
     found = checkpoints(run_dir)
     best = Path(protected).name if protected else None
-    removable = [path for path in found[:-1] if path.name != best]
-    for path in removable[: max(0, len(found) - limit)]:
+    step = checkpoint_step(saved) or 0
+    damaged = [path for path in found if (checkpoint_step(path) or 0) > step]
+    kept = found[: len(found) - len(damaged)]
+    removable = [path for path in kept[:-1] if path.name != best]
+    surplus = 0 if limit is None else max(0, len(kept) - limit)
+    for path in damaged + removable[:surplus]:
         doomed = path.with_name(
             f"{durable.PARTIAL_PREFIX}{path.name}"
         )  # renamed first: never half a checkpoint in sight
@@ -165,6 +170,10 @@ def restore_random_state(folder: Path, rank: int) -> None:
     from safetensors.torch import load_file
 
     described = read_rank_state(folder, rank)
+    if not (folder / f"rank_state_{rank}.safetensors").is_file():
+        raise StateError(
+            f"no random state of process {rank}", str(folder), "remove this checkpoint to use an older one"
+        )
     tensors = load_file(folder / f"rank_state_{rank}.safetensors")
     version, internal, gauss = described["python"]
     random.setstate((version, tuple(internal), gauss))

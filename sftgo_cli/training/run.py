@@ -163,14 +163,14 @@ def _train_from(
 def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, console: Any) -> SftgoTrainer:
     from transformers import PrinterCallback
 
-    from sftgo_cli.training.callbacks import EarlyStopping, Progress
+    from sftgo_cli.training.callbacks import EarlyStopping, LogLastStep, Progress
     from sftgo_cli.training.trainer import SftgoTrainer, StepObjective
 
     recipe, rank, world = inputs.recipe, args.process_index, args.world_size
     pad_id = pad_token_id(inputs.tokenizer)
     table = loss_table(inputs.train)
     patience = recipe.training.early_stopping_patience
-    callbacks: list[Any] = [stop, Progress(console)]
+    callbacks: list[Any] = [stop, LogLastStep(), Progress(console)]
     if patience is not None:
         metric = str(args.metric_for_best_model or first_metric(recipe))
         threshold = recipe.training.early_stopping_threshold

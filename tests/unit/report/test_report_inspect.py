@@ -78,6 +78,21 @@ def test_plain_output_marks_groups_and_prompt() -> None:
     assert "⟦ask⟧ the «cat» sat" in drawn([row], "score")
     three = {**row, "group_ids": [-1, 1, 2, 0]}
     assert "⟦ask⟧ ‹1:the› «cat» sat" in drawn([three])
+    assert "sat" in drawn([{**row, "loss_weight": 0.5}])
+    assert "row weight 0.5" in drawn([{**row, "loss_weight": 0.5}])
+
+
+def test_the_score_scale_has_its_own_legend(make_row: Any) -> None:
+    out = drawn([make_row("Q", " the cat sat on the mat")], "score", force_terminal=True, color_system="truecolor")
+    assert "\x1b[1;38;2;0;0;0;48;2;255;135;0m highest fifth " in out
+    assert "most important " not in out.split("\n")[0]
+
+
+def test_tokens_without_characters_are_named_where_the_tokenizer_is_known(make_row: Any, bpe: Any) -> None:
+    out = Console(file=StringIO(), width=200)
+    for renderable in render_rows([make_row("Q", " the")], tokenizer=bpe):
+        out.print(renderable)
+    assert "⟦<s>Q⟧" in out.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_neighbors_of_one_group_share_their_marks(make_row: Any) -> None:

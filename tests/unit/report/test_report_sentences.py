@@ -32,10 +32,10 @@ BASELINE = run("cross_entropy", result(1.0, 2.0, 0.8, 1.5))
 
 
 def test_both_directions_are_named() -> None:
-    go = run("a", result(1.006, 1.938, 0.84, 1.44, 0.495), "sft_go (mixing weight 0.9)")
+    go = run("a", result(1.006, 1.938, 0.88, 1.44, 0.495), "sft_go (mixing weight 0.9)")
     assert comparison_sentences([BASELINE, go]) == [
         "heldout: compared with cross_entropy, a (sft_go (mixing weight 0.9)) lowers the worst group's loss by 3.1% and "
-        "the loss of the most important tokens by 4.0%; it raises the loss of the least important tokens by 5.0% and "
+        "the loss of the most important tokens by 4.0%; it raises the loss of the least important tokens by 10.0% and "
         "the overall loss by 0.6%.",
         "heldout: a (sft_go (mixing weight 0.9)) predicts 49.50% of the tokens right, cross_entropy 50.00%.",
         ONE_RUN + "how much of a difference is chance cannot be told from this; repeat with other seeds.",
@@ -81,7 +81,7 @@ def test_everything_missing_is_no_tie() -> None:
     nothing = result(None, None, None, None, None)
     sentences = comparison_sentences([run("cross_entropy", nothing), run("sft_go", nothing)])
     assert "cannot be compared in the worst group's loss" in sentences[0]
-    assert sentences[-1].startswith(ONE_RUN + "nothing could be compared")
+    assert sentences[-1] == ONE_RUN + "nothing could be compared."
 
 
 def test_other_rows_are_not_compared() -> None:
@@ -99,6 +99,30 @@ def test_other_groups_leave_only_the_overall_loss() -> None:
     assert (
         "heldout: cross_entropy and sft_go group the tokens differently, so their group losses are not compared."
         in (sentences)
+    )
+
+
+def test_uncounted_groups_are_compared_with_a_warning() -> None:
+    counted = result(0.9, 1.8, 0.8, 1.5)
+    plain = {key: value for key, value in counted.items() if not key.startswith("group_tokens/")}
+    sentences = comparison_sentences([BASELINE, run("sft_go", plain)])
+    assert "lowers the worst group's loss by 10.0% and the overall loss by 10.0%" in sentences[0]
+    assert any("only if cross_entropy and sft_go group the tokens alike" in sentence for sentence in sentences)
+
+
+def test_another_number_of_groups_is_not_compared() -> None:
+    three = {**result(0.9, 1.8, 0.8, 1.5), "group_loss/2": 2.0, "group_tokens/2": 0}
+    sentences = comparison_sentences([BASELINE, run("sft_go", three)])
+    assert sentences[0] == "heldout: compared with cross_entropy, sft_go lowers the overall loss by 10.0%."
+
+
+def test_three_groups_in_words() -> None:
+    first = {**result(1.0, 2.0, 0.8, 1.5), "group_loss/2": 2.0, "group_tokens/2": 7}
+    go = {**first, "group_loss/1": 1.2, "group_loss/2": 1.0}
+    sentences = comparison_sentences([run("cross_entropy", first), run("sft_go", go)])
+    assert (
+        "lowers the loss of the most important tokens by 50.0% and the loss of the tokens of group 1 by 20.0%"
+        in (sentences[0])
     )
 
 

@@ -179,6 +179,17 @@ def test_score_table_names_groups_and_prints_asked_next_to_realised() -> None:
 def test_asked_shares_of_boundaries() -> None:
     assert asked_shares([0.2, 0.5], 3) == pytest.approx([0.5, 0.3, 0.2])
     assert asked_shares(None, 2) == [None, None]
+    assert asked_shares(0.2, 3) == [None, None, 0.2]
+
+
+def test_three_groups_have_names_of_their_own() -> None:
+    groups = [GroupSummary(k, 10, 0.1, 1.0, ("cat",)) for k in range(3)]
+    names = [line[0] for line in text_of(score_table(groups, [0.1, 0.2]))]
+    assert [name for name in names if name in ("most important", "group 1", "least important")] == [
+        "most important",
+        "group 1",
+        "least important",
+    ]
 
 
 def result(loss: float | None, worst: float | None, least: float | None, most: float | None, acc: float | None) -> Any:
