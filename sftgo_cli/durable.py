@@ -39,9 +39,12 @@ def storage_faults(target: Path, num_bytes: int | None = None) -> Iterator[None]
         number = _storage_error(error)
         if number is None:
             raise
-        needed = "" if num_bytes is None else f"it needs about {num_bytes:,} bytes; "
+        where = getattr(error, "filename", None) or target
+        needed = "" if num_bytes is None else f"{target.name} needs about {num_bytes:,} bytes; "
         raise EnvironmentProblem(
-            f"cannot write: {os.strerror(number)}", str(target), f"{needed}make room, then run the same command again"
+            f"storage failed: {os.strerror(number)}",
+            str(where),
+            f"{needed}make room or mend it, then run the same command again",
         ) from error
 
 

@@ -195,7 +195,8 @@ def check_same_run(run_dir: Path, identity: RunIdentity) -> list[str]:
         return []
     recipe = read_resolved(run_dir)
     changed = differences(_trained_part(recipe), _trained_part(identity.recipe))
-    changed += differences(stages["stages"], identity.stages, "content of ")
+    content = json.loads(json.dumps(identity.stages))  # keys as the file has them: text
+    changed += differences(stages["stages"], content, "content of ")
     if stages["world_size"] != identity.world_size:
         changed.append(f"number of processes: {stages['world_size']} -> {identity.world_size}")
     changed += _shorter(recipe["training"], identity.recipe["training"], identity.recipe["objective"])

@@ -29,6 +29,7 @@ VERBS: dict[str, str] = {
     "cache": "ls, why (what a key is made of), rm",
     "doctor": "versions, devices, and what is missing for a recipe",
 }
+TYPER_INTERRUPTED = 130  # what typer 0.20 returns for a KeyboardInterrupt instead of passing it on
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
 
 
@@ -129,4 +130,6 @@ def _run(given: list[str]) -> int:
         return EXIT_USER
     except typer.Abort:
         return EXIT_INTERRUPTED
+    if result == TYPER_INTERRUPTED:
+        raise KeyboardInterrupt
     return result if isinstance(result, int) else EXIT_OK

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file (YAML)")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides such as training.max_steps=100")
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides such as training.max_steps=100")
 ]
 
 
@@ -46,9 +46,13 @@ def print_json(value: Any) -> None:
 
 def quiet_libraries() -> None:
     """Silence progress bars and notices of the libraries underneath; sftgo says what matters itself."""
+    import warnings
+
     import datasets
     import transformers
 
+    # peft 0.21.2 still reads the attribute that transformers 5.23 renamed
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()

@@ -45,6 +45,12 @@ def load_tokenizer(model: ModelSection, recipe_dir: Path) -> Any:
             f"model.name_or_path: {model.name_or_path}",
             "convert it once to a fast one (tokenizer.json) and use that folder",
         )
+    if not tokenizer("a text", add_special_tokens=False)["input_ids"]:
+        raise UserError(
+            f"the tokenizer turns text into no tokens (it knows {len(tokenizer)})",
+            f"model.name_or_path: {model.name_or_path}",
+            "its vocabulary was not loaded when it was saved; save it again from its own files",
+        )
     return tokenizer
 
 

@@ -91,7 +91,7 @@ def _data(train: str, heldout: Mapping[str, Any]) -> list[str]:
     lines += [("  - " if index == 0 else "    ") + line for index, line in enumerate(source)]
     lines += ["eval:", "  heldout:"]
     lines += ["    " + line for line in _keys(EvalSource, heldout)]
-    rest = _keys(DataSection, {"max_length": 2048, "train_on": "assistant", "packing": True})
+    rest = _keys(DataSection, {"max_length": 1024, "train_on": "assistant", "packing": True})
     return lines + [line for line in rest if not line.startswith(("# train:", "# eval:"))]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftgo_cli import durable
-from sftgo_cli.errors import StateError
+from sftgo_cli.errors import DivergedError, StateError
 
 if TYPE_CHECKING:
     import torch
@@ -76,6 +76,27 @@ def rotate(run_dir: Path, limit: int | None, protected: str | None, saved: Path)
         shutil.rmtree(doomed, ignore_errors=True)
         path.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
+
+
+def check_finite(model: Any, step: int) -> None:
+    """Raises DivergedError when a trained weight is not finite: the last update overflowed, and must not be saved."""
+    import torch
+
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not bool(torch.isfinite(parameter).all()):
+            raise DivergedError(
+                f"the weights became infinite or NaN ({name}); they were not saved",
+                f"step {step}",
+                "lower training.learning_rate or add warm-up",
+            )
+
+
+def num_bytes(model: Any, optimizer: Any) -> int:
+    """About what a checkpoint takes on disk: the saved weights (of an adapter only its own) and the optimizer's state."""
+    adapted = hasattr(model, "peft_config")
+    tensors = [value for value in model.parameters() if value.requires_grad or not adapted]
+    tensors += [value for entry in optimizer.state.values() for value in entry.values() if hasattr(value, "numel")]
+    return sum(value.numel() * value.element_size() for value in tensors)
 
 
 def save_optimizer(folder: Path, optimizer: Any) -> None:

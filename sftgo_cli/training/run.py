@@ -13,7 +13,7 @@ from sftgo_cli import durable, metrics_log, run_dir
 from sftgo_cli.data.collation import Collator, pad_token_id
 from sftgo_cli.data.rows import TokenTable, loss_table
 from sftgo_cli.data.sampling import SamplingPlan, SourceRows, StepSampler
-from sftgo_cli.errors import InterruptedRun, StateError
+from sftgo_cli.errors import InterruptedRun, StateError, UserError
 from sftgo_cli.evaluation.heldout import evaluation_set
 from sftgo_cli.losses import head
 from sftgo_cli.recipe.schema import Recipe
@@ -24,6 +24,7 @@ from sftgo_cli.training.environment import environment, versions
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from sftgo_cli.training.callbacks import EarlyStopping
     from sftgo_cli.training.trainer import SftgoTrainer
 
 Say = Callable[[str], None]
@@ -91,6 +92,13 @@ def load_model(inputs: TrainingInputs) -> Any:
     set_seed(recipe.training.seed)
     options = recipe.tuning.options
     model = load_base_model(recipe.model, inputs.recipe_dir, inputs.tuner.base_dtype(options, recipe.model.dtype))
+    num_embeddings = model.get_input_embeddings().num_embeddings
+    if len(inputs.tokenizer) > num_embeddings:
+        raise UserError(
+            f"the tokenizer has {len(inputs.tokenizer)} tokens, the model embeds {num_embeddings}",
+            f"model.name_or_path: {recipe.model.name_or_path}",
+            "use the tokenizer that belongs to the model, or resize the model's embeddings and save it",
+        )
     head.attach(model)
     head.probe(model, model.config.vocab_size)
     if recipe.data.packing:
@@ -121,13 +129,18 @@ def train(inputs: TrainingInputs, say: Say, console: Any) -> Path:
         for line in changed:
             say(f"changed since the last start: {line}")
         if args.world_size > 1:
-            torch.distributed.barrier()
+            torch.distributed.barrier()  # every rank has read the old state
         if main:
-            durable.sweep_partial(folder)
-            run_dir.write_run_files(folder, inputs.identity, inputs.recipe_text, environment())
+            with durable.storage_faults(folder):
+                durable.sweep_partial(folder)
+                run_dir.write_run_files(folder, inputs.identity, inputs.recipe_text, environment())
+        if args.world_size > 1:
+            torch.distributed.barrier()  # what a kill left half-done is put right: every rank finds the same checkpoint
         checkpoint = checkpoints.newest_valid(folder, say)
         if finished and checkpoint is None:
             raise StateError("the finished run has no checkpoint to continue from", str(folder), "train a new run")
+        if stages is not None and checkpoint is None:
+            say("the run in the folder has no checkpoint yet; starting from step 0")
         _train_from(inputs, args, folder, checkpoint, say, console)
     return folder
 
@@ -139,7 +152,8 @@ def _train_from(
 
     step = (checkpoints.checkpoint_step(checkpoint) or 0) if checkpoint is not None else 0
     if args.process_index == 0:
-        metrics_log.keep_until(folder / metrics_log.FILE_NAME, step)
+        with durable.storage_faults(folder / metrics_log.FILE_NAME):
+            metrics_log.keep_until(folder / metrics_log.FILE_NAME, step)
     if checkpoint is not None:
         say(f"resuming from {checkpoint.name}")
     stop = StopOnSignal()
@@ -147,8 +161,8 @@ def _train_from(
     stop.install(trainer)
     try:
         total = planned_steps(inputs.recipe, trainer.step_sampler)
-        if checkpoint is not None and step >= total:
-            _load_finished(trainer, checkpoint, folder, step)
+        if checkpoint is not None and (step >= total or _stopped_early(inputs.recipe, args, checkpoint)):
+            _load_finished(trainer, checkpoint, folder)
         else:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
     finally:
@@ -157,29 +171,49 @@ def _train_from(
         raise InterruptedRun(
             f"interrupted after step {trainer.state.global_step}", str(folder), "run the same command to continue"
         )
-    _publish(inputs, trainer, folder)
+    with durable.storage_faults(folder):
+        _publish(inputs, trainer, folder)
+
+
+def _early_stopping(recipe: Recipe, args: Any) -> EarlyStopping | None:
+    from sftgo_cli.training.callbacks import EarlyStopping
+
+    patience = recipe.training.early_stopping_patience
+    if patience is None:
+        return None
+    metric = str(args.metric_for_best_model or first_metric(recipe))
+    return EarlyStopping(metric, bool(args.greater_is_better), patience, recipe.training.early_stopping_threshold)
+
+
+def _stopped_early(recipe: Recipe, args: Any, checkpoint: Path) -> bool:
+    """Whether early stopping had ended the run at this checkpoint: then it is done, and must not train on."""
+    from transformers import TrainerState
+
+    stopping = _early_stopping(recipe, args)
+    if stopping is None:
+        return False
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    return stopping.exhausted(state.log_history)
 
 
 def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, console: Any) -> SftgoTrainer:
     from transformers import PrinterCallback
 
-    from sftgo_cli.training.callbacks import EarlyStopping, LogLastStep, Progress
+    from sftgo_cli.training.callbacks import LogLastStep, Progress, SaveAfterEvaluation
     from sftgo_cli.training.trainer import SftgoTrainer, StepObjective
 
     recipe, rank, world = inputs.recipe, args.process_index, args.world_size
     pad_id = pad_token_id(inputs.tokenizer)
     table = loss_table(inputs.train)
-    patience = recipe.training.early_stopping_patience
-    callbacks: list[Any] = [stop, LogLastStep(), Progress(console)]
-    if patience is not None:
-        metric = str(args.metric_for_best_model or first_metric(recipe))
-        threshold = recipe.training.early_stopping_threshold
-        callbacks.append(EarlyStopping(metric, bool(args.greater_is_better), patience, threshold))
+    sampler = step_sampler(recipe, inputs.train, table, rank, world)
+    stopping = _early_stopping(recipe, args)
+    callbacks: list[Any] = [stop, LogLastStep(), Progress(console), *([stopping] if stopping else [])]
+    callbacks.append(SaveAfterEvaluation(sampler.steps_per_epoch))
     trainer = SftgoTrainer(
         model=load_model(inputs),
         args=args,
         rows=table,
-        sampler=step_sampler(recipe, inputs.train, table, rank, world),
+        sampler=sampler,
         collator=Collator(pad_id, packed=recipe.data.packing),
         objective=StepObjective(inputs.objective, recipe.objective.options, recipe.grouping.num_groups()),
         sets={
@@ -195,18 +229,14 @@ def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, console
     return trainer
 
 
-def _load_finished(trainer: SftgoTrainer, checkpoint: Path, folder: Path, step: int) -> None:
-    """The last step was saved and the run then killed: no step is left, only what follows the last one."""
+def _load_finished(trainer: SftgoTrainer, checkpoint: Path, folder: Path) -> None:
+    """The last step was saved, after its evaluation, and the run then killed: only the model is left to publish."""
     from transformers import TrainerState
 
     trainer._load_from_checkpoint(str(checkpoint))
     trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-    evaluated = any(
-        line["event"] == "eval" and line["step"] == step
-        for line in metrics_log.read_metrics(folder / metrics_log.FILE_NAME)
-    )
-    if trainer.args.eval_strategy != "no" and not evaluated:
-        trainer.evaluate()
+    if trainer.state.best_global_step:  # by its number: the folder may have moved
+        trainer.state.best_model_checkpoint = str(folder / f"checkpoint-{trainer.state.best_global_step}")
     if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None:
         trainer._load_best_model()
 

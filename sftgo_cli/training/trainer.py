@@ -7,8 +7,10 @@ the loss), `log` (float64 window means), `evaluate` (running sums) and everythin
 
 from __future__ import annotations
 
+import math
+import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -21,9 +23,9 @@ from sftgo_cli import durable, metrics_log
 from sftgo_cli.data.collation import Collator
 from sftgo_cli.data.rows import TokenTable
 from sftgo_cli.data.sampling import StepSampler
-from sftgo_cli.errors import DivergedError
+from sftgo_cli.errors import DivergedError, StateError
 from sftgo_cli.evaluation.heldout import EvaluationSet, evaluate_set
-from sftgo_cli.objectives.group_losses import StepTotals, statistics
+from sftgo_cli.objectives.group_losses import StepTotals, SupervisedTokens, statistics
 from sftgo_cli.objectives.micro_batch import MODEL_INPUTS, local_totals, step_totals, supervised_tokens
 from sftgo_cli.recipe.options import MethodOptions
 from sftgo_cli.training import checkpoints
@@ -74,7 +76,7 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
         self.run_dir = run_dir
         self.stop_requested = False  # set by a signal; agreed on by all ranks with the step's totals
         self.stop_agreed = False
-        self._step_rows: list[tuple[list[str], Tensor, Tensor]] = []
+        self._step_rows: list[tuple[list[str], SupervisedTokens]] = []
         self.control: Any = None
         super().__init__(
             model=model, args=args, data_collator=collator, train_dataset=rows, eval_dataset=dict(sets), **kwargs
@@ -139,7 +141,7 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
         tokens = supervised_tokens(outputs["nll"], inputs, self.objective.num_groups)
         terms = self.objective.module.local_loss(tokens, totals, self.objective.options, self.progress)
         self.window.add_micro_batch(terms, statistics(tokens, totals))
-        self._step_rows.append((inputs["row_ids"], tokens.nll_N.detach(), tokens.sample_N))
+        self._step_rows.append((inputs["row_ids"], replace(tokens, nll_N=tokens.nll_N.detach())))
         loss = terms.loss * self.accelerator.num_processes
         if "auxiliary_loss" in outputs:  # a mean over micro-batches and ranks, as the models define it
             loss = loss + outputs["auxiliary_loss"] / self.args.gradient_accumulation_steps
@@ -155,12 +157,15 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
 
     def _diverged(self, norm: float) -> DivergedError:
         """Names the rows whose loss is not finite on this rank, if any."""
-        rows = [
-            row_ids[sample]
-            for row_ids, nll_N, sample_N in self._step_rows
-            for sample in sorted(set(sample_N[~torch.isfinite(nll_N)].tolist()))
-        ]
-        where = f"step {self.state.global_step + 1}" + (f", rows {', '.join(rows[:5])}" if rows else "")
+        rows, groups = [], set()
+        for row_ids, tokens in self._step_rows:
+            bad_N = ~torch.isfinite(tokens.nll_N)
+            rows += [row_ids[sample] for sample in sorted(set(tokens.sample_N[bad_N].tolist()))]
+            groups |= set(tokens.group_ids_N[bad_N].tolist())
+        where = f"step {self.state.global_step + 1}"
+        if rows:
+            more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+            where += f", rows {', '.join(rows[:5])}{more}, groups {', '.join(map(str, sorted(groups)))}"
         return DivergedError(
             f"the gradient norm became {norm}; the step was not applied",
             where,
@@ -195,7 +200,9 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
 
     def _write(self, line: dict[str, Any]) -> None:
         if self.is_world_process_zero():
-            metrics_log.append(self.run_dir / metrics_log.FILE_NAME, line)
+            path = self.run_dir / metrics_log.FILE_NAME
+            with durable.storage_faults(path):
+                metrics_log.append(path, line)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -205,6 +212,12 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
         for name, evaluation_set in self.sets.items():
             measured = evaluate_set(self.model_wrapped, evaluation_set, self.args.device, self.all_reduce)
             metrics.update({f"{metric_key_prefix}_{name}_{key}": value for key, value in measured.items()})
+            if measured["loss"] is not None and not math.isfinite(measured["loss"]):
+                raise DivergedError(
+                    f"the loss of the evaluation set {name!r} became {measured['loss']}",
+                    f"step {self.state.global_step}",
+                    "lower training.learning_rate or add warm-up; before step 1 the base model itself is at fault",
+                )
         self._write({"event": "eval", **metrics, "epoch": self.state.epoch or 0.0, "step": self.state.global_step})
         super().log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -217,7 +230,12 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
         return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Model and tokenizer as safetensors; unlike the Trainer's, no pickled training_args.bin."""
+        """Model and tokenizer as safetensors; unlike the Trainer's, no pickled training_args.bin.
+
+        Raises:
+            DivergedError: a weight is not finite: the last step's update overflowed.
+        """
+        checkpoints.check_finite(self.model, self.state.global_step)
         if not self.args.should_save:
             return
         folder = output_dir or self.args.output_dir
@@ -227,12 +245,32 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
             self.processing_class.save_pretrained(folder)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write beside, publish atomically, then rotate; every rank writes its own random state and window."""
-        step = self.state.global_step
-        target = self.run_dir / f"checkpoint-{step}"
+        """Write beside, publish atomically, then rotate; every rank writes its own random state and window.
+
+        Raises:
+            EnvironmentProblem: the disk is full or failing; the checkpoints before are untouched.
+            DivergedError: a weight is not finite.
+        """
+        target = self.run_dir / f"checkpoint-{self.state.global_step}"
         partial = self.run_dir / f"{durable.PARTIAL_PREFIX}{target.name}"
+        try:
+            with durable.storage_faults(target, checkpoints.num_bytes(self.model, self.optimizer)):
+                self._write_checkpoint(partial, target)
+        except Exception:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(target))
+        self.window.restart_clock()
+
+    def _write_checkpoint(self, partial: Path, target: Path) -> None:
+        step = self.state.global_step
         if self.is_world_process_zero():
-            partial.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            log = self.run_dir / metrics_log.FILE_NAME
+            if log.exists():  # a power failure that the checkpoint survives must not take lines before it
+                durable.fsync_path(log)
         self.accelerator.wait_for_everyone()
         self.store_flos()
         self.save_model(str(partial), _internal_call=True)
@@ -249,11 +287,31 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
                 self.state.best_model_checkpoint = str(self.run_dir / f"checkpoint-{self.state.best_global_step}")
             self.state.save_to_json(str(partial / "trainer_state.json"))
             durable.publish_folder(partial, target, {"step": step, "world_size": self.args.world_size})
-            checkpoints.rotate(self.run_dir, self.args.save_total_limit, self.state.best_model_checkpoint)
+            checkpoints.rotate(self.run_dir, self.args.save_total_limit, self.state.best_model_checkpoint, target)
         self.accelerator.wait_for_everyone()
-        if self.args.push_to_hub:
-            self._push_from_checkpoint(str(target))
-        self.window.restart_clock()
+
+    def _determine_best_metric(self, metrics: dict[str, Any], trial: Any) -> bool:
+        """The Trainer's; a new best model that is asked for is saved, also where no save is due: else it would be lost."""
+        best = bool(super()._determine_best_metric(metrics, trial))
+        if best and self.args.load_best_model_at_end:
+            self.control.should_save = True
+        return best
+
+    def _load_best_model(self) -> None:
+        """The Trainer's, which would keep the last model without a word where the best one is missing or damaged.
+
+        Raises:
+            StateError: the best checkpoint is damaged.
+        """
+        best = Path(str(self.state.best_model_checkpoint))
+        faults = durable.manifest_faults(best)
+        if faults:
+            raise StateError(
+                f"the best checkpoint is damaged: {faults[0]}",
+                str(best),
+                "set training.load_best_model_at_end=false to end with the last model",
+            )
+        super()._load_best_model()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:

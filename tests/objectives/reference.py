@@ -28,7 +28,7 @@ def expected_loss(samples: list[dict[str, Any]], mixing_weight: float) -> float:
             groups.setdefault(group, []).append((weight, nll))
             numerator += sample["row_weight"] * weight * nll
             denominator += sample["row_weight"] * weight
-        means = [sum(w * l for w, l in pairs) / sum(w for w, _ in pairs) for pairs in groups.values()]
+        means = [sum(w * v for w, v in pairs) / sum(w for w, _ in pairs) for pairs in groups.values()]
         worst += sample["row_weight"] * max(means)
         rows += sample["row_weight"]
     return (1 - mixing_weight) * numerator / denominator + mixing_weight * worst / rows

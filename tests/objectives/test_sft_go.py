@@ -152,7 +152,7 @@ def test_one_group_makes_the_worst_group_the_samples_mean() -> None:
     samples = random_samples(5, num_groups=1)
     tokens, _ = tokens_of(samples, 1)
     means = [
-        sum(w * l for w, l in zip(s["token_weights"], s["nll"], strict=True)) / sum(s["token_weights"]) for s in samples
+        sum(w * v for w, v in zip(s["token_weights"], s["nll"], strict=True)) / sum(s["token_weights"]) for s in samples
     ]
     assert worst_group(group_losses(tokens)).tolist() == pytest.approx(means, rel=1e-14)
 

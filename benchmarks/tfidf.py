@@ -1,0 +1,123 @@
+"""TF-IDF scoring speed after tokenisation, beside scikit-learn on the same tokens in the same run.
+
+    python benchmarks/tfidf.py [--tokens 10000000] [--output benchmarks/results/tfidf.json]
+
+Rows of log-normal length (mean about 200) with Zipf-distributed token ids of a 32,000-token vocabulary, half of each row
+supervised; both sides score the supervised tokens. Interleaved runs, medians. sftgo reads Arrow and returns float32
+scores per token; scikit-learn gets its own input (a sparse count matrix) built from the same arrays, which is part of
+its work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import sklearn
+from datasets import Dataset
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfTransformer
+
+from sftgo_cli.columns import features
+from sftgo_cli.data.rows import TokenTable, list_array
+from sftgo_cli.data.stages import write_column
+from sftgo_cli.scoring import tfidf
+
+VOCABULARY = 32_000
+
+
+def make_rows(num_tokens: int, folder: Path) -> Dataset:
+    """Rows in an Arrow file of 1,000-row batches, as tokenisation writes them."""
+    generator = np.random.default_rng(0)
+    lengths = np.clip(generator.lognormal(5.0, 0.8, size=num_tokens // 150), 8, 2048).astype(np.int64)
+    lengths = lengths[: int(np.searchsorted(np.cumsum(lengths), num_tokens))]
+    path = folder / "rows.arrow"
+    schema = features(["input_ids", "labels"]).arrow_schema
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        for start in range(0, len(lengths), 1000):
+            part = lengths[start : start + 1000]
+            offsets = np.cumsum([0, *part])
+            ids = (generator.zipf(1.3, size=int(offsets[-1])) % VOCABULARY).astype(np.int32)
+            place = np.arange(len(ids)) - np.repeat(offsets[:-1], part)
+            labels = np.where(place < np.repeat(part // 2, part), -100, ids).astype(np.int32)
+            writer.write_batch(pa.record_batch([list_array(ids, offsets), list_array(labels, offsets)], schema=schema))
+    return Dataset.from_file(str(path))
+
+
+def ours(rows: TokenTable) -> np.ndarray:
+    """Scores of every token, NaN where not supervised."""
+    return np.concatenate(list(tfidf.score(rows, rows, tfidf.Options())))
+
+
+def scikit_learn(rows: TokenTable) -> np.ndarray:
+    """The same scores through TfidfTransformer, looked up per token."""
+    ids = np.concatenate([chunk.columns["input_ids"] for chunk in rows.chunks()])
+    supervised = np.concatenate([chunk.supervised for chunk in rows.chunks()])
+    row = np.repeat(np.arange(len(rows)), rows.lengths)
+    counts = csr_matrix((np.ones(supervised.sum()), (row[supervised], ids[supervised])), shape=(len(rows), VOCABULARY))
+    weighted = TfidfTransformer(norm=None, smooth_idf=True).fit_transform(counts)
+    scores = np.full(len(ids), np.nan, dtype=np.float32)
+    scores[supervised] = np.asarray(weighted[row[supervised], ids[supervised]]).ravel()
+    return scores
+
+
+def timed(function: Any, rows: TokenTable) -> tuple[float, np.ndarray]:
+    """Seconds and result."""
+    start = time.perf_counter()
+    result = function(rows)
+    return time.perf_counter() - start, result
+
+
+def main() -> None:
+    """Measure and print; write JSON when asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tokens", type=int, default=10_000_000)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = TokenTable([make_rows(arguments.tokens, Path(folder))], ("input_ids", "labels"))
+        num_tokens = int(rows.lengths.sum())
+        times: dict[str, list[float]] = {"sftgo": [], "scikit-learn": [], "write column": []}
+        for _ in range(arguments.runs):
+            seconds, scores = timed(ours, rows)
+            times["sftgo"].append(seconds)
+            seconds, expected = timed(scikit_learn, rows)
+            times["scikit-learn"].append(seconds)
+            start = time.perf_counter()
+            split = np.split(scores, np.cumsum([chunk.row_offsets[-1] for chunk in rows.chunks()])[:-1])
+            pairs = zip((chunk.row_offsets for chunk in rows.chunks()), split, strict=True)
+            write_column(Path(folder) / "scores.arrow", "token_scores", np.float32, pairs)
+            times["write column"].append(time.perf_counter() - start)
+        difference = float(np.nanmax(np.abs(scores - expected) / expected))
+    median = {name: statistics.median(values) for name, values in times.items()}
+    result = {
+        "what": "TF-IDF after tokenisation, all tokens of the rows counted, median of interleaved runs",
+        "tokens": num_tokens,
+        "rows": len(rows),
+        "sftgo_tokens_per_second": num_tokens / median["sftgo"],
+        "scikit_learn_tokens_per_second": num_tokens / median["scikit-learn"],
+        "ratio": median["scikit-learn"] / median["sftgo"],
+        "write_column_tokens_per_second": num_tokens / median["write column"],
+        "largest_relative_difference": difference,
+        "runs": arguments.runs,
+        "cores": os.cpu_count(),
+        "versions": {"python": platform.python_version(), "numpy": np.__version__, "scikit-learn": sklearn.__version__},
+    }
+    print(json.dumps(result, indent=2))
+    if arguments.output is not None:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
