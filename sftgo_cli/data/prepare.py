@@ -7,7 +7,7 @@ least one supervised token.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -66,12 +66,13 @@ def prepare_rows(
     template: str | None,
     keep_columns: Sequence[str],
     out_file: Path,
+    on_rows: Callable[[int], None] = lambda num_rows: None,
 ) -> Prepared:
     """The source as a data set with the columns row_id, source, text, input_ids, labels, offsets, pinned, with
     token_weights and loss_weight where a row carries some, and with `keep_columns` (float32[L] each).
 
     `template` is the chat template's source (see `resolve_chat_template`) or None. `out_file` is the Arrow file to
-    write; it is removed again when the source is refused.
+    write; it is removed again when the source is refused. `on_rows` gets the number of rows read, every so often.
 
     Raises:
         UserError: a row or file is faulty (several at once: UserErrors), the template or tokenizer does not fit, a row
@@ -85,7 +86,7 @@ def prepare_rows(
     rows = islice(read_rows(resolved), source.max_samples)
     tally = Tally()
     try:
-        fmt, weighted = _write(job, source.format, rows, tokenizer, template, tally, out_file)
+        fmt, weighted = _write(job, source.format, _counted(rows, on_rows), tokenizer, template, tally, out_file)
         report = tally.report(resolved.label, fmt)
         if not report.rows_kept:
             raise _nothing_left(report)
@@ -98,6 +99,13 @@ def prepare_rows(
         out_file.unlink(missing_ok=True)
         raise
     return Prepared(_open(out_file, weighted), report)
+
+
+def _counted(rows: Iterator[RawRow], on_rows: Callable[[int], None]) -> Iterator[RawRow]:
+    for number, row in enumerate(rows):
+        if number and number % BATCH_ROWS == 0:
+            on_rows(number)
+        yield row
 
 
 def _write(

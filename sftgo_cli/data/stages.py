@@ -6,6 +6,7 @@ Also the shape in which stages hand rows on: `Rows`, data sets after each other 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,12 +91,33 @@ def _tokenized_source(label: str, source: TrainSource | EvalSource, job: Tokeniz
     def build(folder: Path) -> None:
         job.say(f"tokenizing {label} ({source.path})")
         prepared = prepare_rows(
-            resolved, source, job.data, job.tokenizer, job.template, job.keep_columns, folder / "rows.arrow"
+            resolved,
+            source,
+            job.data,
+            job.tokenizer,
+            job.template,
+            job.keep_columns,
+            folder / "rows.arrow",
+            every_few_seconds(label, job.say),
         )
         described = {"report": prepared.report.to_json(), "columns": prepared.dataset.column_names}
         (folder / "report.json").write_text(json.dumps(described), encoding="utf-8")
 
     return cached("tokenize", TOKENIZE_VERSION, ingredients, build, job.say)
+
+
+def every_few_seconds(label: str, say: Say, seconds: float = 5.0) -> Callable[[int], None]:
+    """Says how many rows are done and at which rate, at most every `seconds`; how many there are is not known before."""
+    start = last = time.monotonic()
+
+    def report(num_rows: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= seconds:
+            last = now
+            say(f"tokenizing {label}: {num_rows:,} rows, {num_rows / (now - start):,.0f} rows/s")
+
+    return report
 
 
 def held_out(train: Rows, fractions: dict[str, float], say: Say) -> tuple[Rows, dict[str, Rows]]:

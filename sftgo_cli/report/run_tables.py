@@ -80,20 +80,19 @@ def shared_sets(runs: Sequence[RunSummary]) -> list[str]:
 
 
 def evaluation_table(results: Mapping[str, Result], num_groups: int) -> Table:
-    """One line per evaluation set; losses in nats per supervised token."""
+    """Metrics below each other, evaluation sets next to each other; losses in nats per supervised token."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title="Held-out loss (nats per token)", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    table.add_column("set", no_wrap=True)
-    metrics = metrics_of(num_groups)
-    for metric in metrics:
-        table.add_column(metric.label, justify="right")
-    table.add_column("supervised tokens", justify="right")
-    for name, result in results.items():
-        values = (value_text(number(result, metric.key), metric.decimals) for metric in metrics)
-        table.add_row(Text(name), *values, _count(result.get("num_tokens")))
+    table.add_column("", no_wrap=True)
+    for name in results:
+        table.add_column(Text(name), justify="right")
+    for metric in metrics_of(num_groups):
+        values = (number(result, metric.key) for result in results.values())
+        table.add_row(metric.label, *(value_text(value, metric.decimals) for value in values))
+    table.add_row("supervised tokens", *(_count(result.get("num_tokens")) for result in results.values()))
     return table
 
 
@@ -161,7 +160,7 @@ def _tokens_cell(result: Result | None) -> str:
 
 
 def _with_difference(value: float | None, first: float | None, metric: Metric) -> Text:
-    """`1.2340 (-0.0400, -3.1%)`; the difference green where better and red where worse."""
+    """`1.2340 (-3.1%)`, the difference itself where there is no percent; green where better and red where worse."""
     from rich.text import Text
 
     text = Text(value_text(value, metric.decimals))
@@ -169,10 +168,10 @@ def _with_difference(value: float | None, first: float | None, metric: Metric) -
         return text
     difference = value - first
     relative = relative_difference(value, first)
-    percent = "" if relative is None else f", {relative:+.1%}"
+    change = f"{difference:+.{metric.decimals}f}" if relative is None else f"{relative:+.1%}"
     direction = improvement(value, first, metric)
     style = BETTER if direction > 0 else WORSE if direction < 0 else ""
-    return text.append(f" ({difference:+.{metric.decimals}f}{percent})", style=style)
+    return text.append(f" ({change})", style=style)
 
 
 def relative_difference(value: float, first: float) -> float | None:

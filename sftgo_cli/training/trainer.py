@@ -156,16 +156,18 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
         return norm
 
     def _diverged(self, norm: float) -> DivergedError:
-        """Names the rows whose loss is not finite on this rank, if any."""
-        rows, groups = [], set()
-        for row_ids, tokens in self._step_rows:
-            bad_N = ~torch.isfinite(tokens.nll_N)
-            rows += [row_ids[sample] for sample in sorted(set(tokens.sample_N[bad_N].tolist()))]
-            groups |= set(tokens.group_ids_N[bad_N].tolist())
-        where = f"step {self.state.global_step + 1}"
-        if rows:
-            more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
-            where += f", rows {', '.join(rows[:5])}{more}, groups {', '.join(map(str, sorted(groups)))}"
+        """Names this rank's rows of the step whose loss is not finite; every row of it where only gradients overflowed."""
+        found = [(row_ids, tokens, ~torch.isfinite(tokens.nll_N)) for row_ids, tokens in self._step_rows]
+        if not any(bool(bad_N.any()) for _, _, bad_N in found):
+            found = [(row_ids, tokens, torch.ones_like(bad_N)) for row_ids, tokens, bad_N in found]
+        rows = [
+            row_ids[sample] for row_ids, tokens, bad_N in found for sample in tokens.sample_N[bad_N].unique().tolist()
+        ]
+        groups = sorted({group for _, tokens, bad_N in found for group in tokens.group_ids_N[bad_N].tolist()})
+        more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+        where = (
+            f"step {self.state.global_step + 1}, rows {', '.join(rows[:5])}{more}, groups {', '.join(map(str, groups))}"
+        )
         return DivergedError(
             f"the gradient norm became {norm}; the step was not applied",
             where,

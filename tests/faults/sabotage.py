@@ -17,7 +17,8 @@ class Sabotage:
     """`action` (kill, term, enospc, eio) at `place`.
 
     Places: `prepare`, `model` (while it is loaded), `micro_batch` (the `count`-th of step `step`), `storage` (the
-    `count`-th call of STORAGE_CALLS while the checkpoint of step `step` is saved), `publish` (the same for the final model), `evaluation`.
+    `count`-th call of STORAGE_CALLS while the checkpoint of step `step` is saved), `evaluation`, `publish` (as
+    `storage`, for the final model).
     """
 
     place: str

@@ -39,9 +39,9 @@ def test_root_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_and_imports_nothing_heavy(verb: str) -> None:
     code = (
-        "import sys; from sftgo_cli.cli.main import main; code = main([%r, '--help']); "
+        f"import sys; from sftgo_cli.cli.main import main; code = main([{verb!r}, '--help']); "
         "heavy = {'torch', 'transformers', 'datasets', 'pyarrow', 'numpy'} & set(sys.modules); "
-        "sys.exit(code or (9 if heavy else 0))" % verb
+        "sys.exit(code or (9 if heavy else 0))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 0, done.stderr
