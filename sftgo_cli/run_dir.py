@@ -96,7 +96,7 @@ def check_output_dir(output_dir: str) -> Path:
     while not existing.exists():
         existing = existing.parent
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError("the run folder cannot be written", where, f"check the permissions of {existing}")
+        raise UserError("the run folder cannot be written", where, f"check the permissions of {existing.resolve()}")
     return path.resolve()
 
 

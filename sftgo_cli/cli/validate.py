@@ -28,8 +28,10 @@ def print_checks(loaded: LoadedRecipe, num_processes: int) -> int:
     """Tokenise and score under the cache, then print the data table and the step and memory estimate."""
     from sftgo_cli import pipeline
     from sftgo_cli.run_dir import check_output_dir
+    from sftgo_cli.training.arguments import check_names
 
     check_output_dir(loaded.recipe.training.output_dir)
+    check_names(loaded.recipe)
     out = console()
     data = pipeline.prepare(loaded, say)
     pipeline.print_reports(loaded, data, out)

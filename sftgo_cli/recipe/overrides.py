@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.faults import Fault
-from sftgo_cli.recipe.merging import merged, written_out
+from sftgo_cli.recipe.merging import METHOD_SECTIONS, merged, written_out
 from sftgo_cli.recipe.node import KeyPath, Node, Position, dotted
 from sftgo_cli.recipe.scalars import scalar
 from sftgo_cli.recipe.yaml_positions import MAX_BYTES, MAX_DEPTH, parse_yaml
@@ -22,8 +22,12 @@ LISTS: tuple[KeyPath, ...] = (("data", "train"), ("curation",))
 
 
 def overridden(root: Node, overrides: Sequence[str], faults: list[Fault]) -> Node:
-    """The recipe with every override applied in order; a wrong one is appended to `faults` and left out."""
-    for text in overrides:
+    """The recipe with every override applied; a wrong one is appended to `faults` and left out.
+
+    Overrides that choose a method come first, the rest in the order given: choosing a method drops the options of the
+    other one, and `tuning.r=4 tuning=lora` must mean the same as `tuning=lora tuning.r=4`.
+    """
+    for text in sorted(overrides, key=lambda text: not _chooses_method(text)):
         at = Position(f"command line: {text}" if len(text) <= 200 else f"command line: {text[:200]}...")
         key, equals, value = text.partition("=")
         parts = key.strip().split(".")
@@ -49,6 +53,11 @@ class _BadIndex(Exception):
     def __init__(self, what: str, fix: str) -> None:
         self.fix = fix
         super().__init__(what)
+
+
+def _chooses_method(text: str) -> bool:
+    key = text.partition("=")[0].strip()
+    return key.removesuffix(".name") in METHOD_SECTIONS
 
 
 def _value(text: str, at: Position, faults: list[Fault]) -> Node:

@@ -190,7 +190,6 @@ class TrainingSection(StrictModel):
     ddp_backend: str | None = Field(None, description="nccl, gloo, ...; null chooses")
     ddp_timeout: PositiveInt = Field(1800, description="Seconds to wait for other processes")
     ddp_bucket_cap_mb: PositiveInt | None = Field(None, description="Size of gradient buckets in MB")
-    fsdp: str | None = Field(None, description="Set by the accelerate configuration; here only to be explicit")
     deepspeed: str | None = Field(None, description="DeepSpeed JSON file")
 
 
@@ -209,6 +208,8 @@ REFUSED_TRAINING_KEYS: dict[str, str] = {
     "group_by_length": "use train_sampling_strategy: group_by_length",
     "remove_unused_columns": "per-token columns must reach the loss; remove it",
     "resume_from_checkpoint": "run the same command again: it resumes by itself",
+    "fsdp": "sharding is how the machine runs: -- --config_file configs/accelerate/fsdp2.yaml",
+    "fsdp_config": "sharding is how the machine runs: -- --config_file configs/accelerate/fsdp2.yaml",
     "do_train": "use `sftgo train`",
     "do_eval": "use `sftgo eval` or training.eval_strategy",
     "local_rank": "ranks come from the launcher",
@@ -220,7 +221,6 @@ class EvaluationSection(StrictModel):
 
     sets: list[str] | None = Field(None, description="Names from data.eval; null means all of them")
     tasks: list[str] = Field(default_factory=list, description="lm-evaluation-harness tasks (extra)")
-    max_new_tokens: PositiveInt = Field(256, description="Longest generated answer in tokens")
 
 
 class Recipe(StrictModel):

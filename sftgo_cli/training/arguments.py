@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sftgo_cli.errors import UserError
+from sftgo_cli.errors import UserError, UserErrors, nearest
 from sftgo_cli.recipe.schema import Recipe
 
 if TYPE_CHECKING:
@@ -111,6 +111,31 @@ def training_arguments(recipe: Recipe, output_dir: Path, resuming: bool) -> Trai
         raise UserError(
             f"transformers refuses these training options: {str(error).splitlines()[0]}", "training", "change them"
         ) from error
+
+
+def check_names(recipe: Recipe) -> None:
+    """Names that only transformers knows, checked before any data is prepared.
+
+    Raises:
+        UserErrors: an unknown scheduler, optimizer or tracker; with the nearest name.
+    """
+    from transformers.integrations import get_available_reporting_integrations
+    from transformers.trainer_utils import SchedulerType
+    from transformers.training_args import OptimizerNames
+
+    section = recipe.training
+    trackers = [section.report_to] if isinstance(section.report_to, str) else section.report_to
+    chosen = [("lr_scheduler_type", section.lr_scheduler_type, [str(item.value) for item in SchedulerType])]
+    chosen += [("optim", section.optim, [str(item.value) for item in OptimizerNames])]
+    chosen += [("report_to", name, ["none", "all", *get_available_reporting_integrations()]) for name in trackers]
+    errors = []
+    for key, name, known in chosen:
+        if name not in known:
+            close = nearest(name, known)
+            fix = f"did you mean {close}?" if close else f"available here: {', '.join(known)}"
+            errors.append(UserError(f"{name!r} is not available", f"training.{key}", fix))
+    if errors:
+        raise UserErrors(errors)
 
 
 # What sftgo's exactness rests on, whatever the recipe says.

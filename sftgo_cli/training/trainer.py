@@ -161,7 +161,9 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
         if not any(bool(bad_N.any()) for _, _, bad_N in found):
             found = [(row_ids, tokens, torch.ones_like(bad_N)) for row_ids, tokens, bad_N in found]
         rows = [
-            row_ids[sample] for row_ids, tokens, bad_N in found for sample in tokens.sample_N[bad_N].unique().tolist()
+            row_ids[sample]
+            for row_ids, tokens, bad_N in found
+            for sample in sorted(set(tokens.sample_N[bad_N].tolist()))
         ]
         groups = sorted({group for _, tokens, bad_N in found for group in tokens.group_ids_N[bad_N].tolist()})
         more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
