@@ -179,9 +179,7 @@ def test_links_and_verbs_exist(page: str) -> None:
         assert verb in VERBS or verb == "report", f"{page} names the verb {verb}"  # report: under "Not there yet"
 
 
-def test_the_scorer_of_the_extension_guide_works(
-    tmp_path: Path, clone: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_scorer_of_the_extension_guide_works(tmp_path: Path, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "characters"
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods" / f"{name}.py").write_text(blocks(EXTENDING, "python")[0], encoding="utf-8")
