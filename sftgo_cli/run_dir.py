@@ -50,7 +50,6 @@ FREE_TRAINING_KEYS = frozenset(
         "save_total_limit",
         "push_to_hub",
         "hub_model_id",
-        "hub_strategy",
         "hub_private_repo",
         "dataloader_num_workers",
         "dataloader_pin_memory",

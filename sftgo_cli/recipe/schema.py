@@ -177,11 +177,8 @@ class TrainingSection(StrictModel):
         None, description="Stop after N evaluations without improvement"
     )
     early_stopping_threshold: NonNegative = Field(0.0, description="What counts as an improvement")
-    push_to_hub: bool = Field(False, description="Upload the model to the Hub")
+    push_to_hub: bool = Field(False, description="Upload the finished run to the Hub")
     hub_model_id: str | None = Field(None, description="Name of the Hub repository")
-    hub_strategy: Literal["end", "every_save", "checkpoint", "all_checkpoints"] = Field(
-        "every_save", description="When to upload"
-    )
     hub_private_repo: bool | None = Field(None, description="Whether the repository is private")
     dataloader_num_workers: NonNegativeInt = Field(0, description="Processes that load data")
     dataloader_pin_memory: bool = Field(True, description="Pin host memory for faster copies")
@@ -210,6 +207,7 @@ REFUSED_TRAINING_KEYS: dict[str, str] = {
     "resume_from_checkpoint": "run the same command again: it resumes by itself",
     "fsdp": "sharding is how the machine runs: -- --config_file configs/accelerate/fsdp2.yaml",
     "fsdp_config": "sharding is how the machine runs: -- --config_file configs/accelerate/fsdp2.yaml",
+    "hub_strategy": "the finished run is uploaded once, when it is complete; remove it",
     "do_train": "use `sftgo train`",
     "do_eval": "use `sftgo eval` or training.eval_strategy",
     "local_rank": "ranks come from the launcher",

@@ -135,7 +135,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
         columns = (
             TextColumn("[bold]training"),
-            BarColumn(),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TextColumn("steps  {task.fields[note]}"),
             TimeElapsedColumn(),
@@ -159,7 +159,9 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         if line is None:
             return
         if self.bar is not None and "ce_loss" in logs:
-            self.bar.update(self.task, note=line.split("  ", 1)[1])
+            speed = logs.get("tokens_per_second") or 0.0
+            note = f"loss {_short(logs['loss'])}  worst group {_short(logs['worst_group_loss'])}  {speed:,.0f} tokens/s"
+            self.bar.update(self.task, note=note)
         else:
             self.console.print(line, highlight=False, soft_wrap=True)
 

@@ -33,8 +33,11 @@ class Launch:
 
 
 def inside_launcher() -> bool:
-    """Whether a launcher started this process (torchrun, accelerate, srun with torch variables)."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    """Whether a launcher started this process (torchrun, accelerate, srun with torch variables).
+
+    `run_ranks` always leaves EXPECTED: accelerate starts a single CPU process without RANK, and that must be noticed.
+    """
+    return ("RANK" in os.environ and "WORLD_SIZE" in os.environ) or EXPECTED in os.environ
 
 
 def plan_launch(num_processes: int | None, flags: Sequence[str], use_cpu: bool) -> Launch | None:

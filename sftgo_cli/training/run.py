@@ -243,6 +243,7 @@ def _load_finished(trainer: SftgoTrainer, checkpoint: Path, folder: Path) -> Non
 
 def _publish(inputs: TrainingInputs, trainer: SftgoTrainer, folder: Path) -> None:
     """The model's files to the run's root, each renamed into place; stages.json says last that the run is finished."""
+    from sftgo_cli.training.hub import upload_run
     from sftgo_cli.training.model_card import model_card
 
     partial = folder / f"{durable.PARTIAL_PREFIX}model"
@@ -263,5 +264,5 @@ def _publish(inputs: TrainingInputs, trainer: SftgoTrainer, folder: Path) -> Non
         stages = run_dir.stages_of(inputs.identity, finished_steps=trainer.state.global_step)
         durable.write_json(folder / run_dir.STAGES, stages)
     trainer.accelerator.wait_for_everyone()
-    if trainer.args.push_to_hub:
-        trainer.push_to_hub()
+    if inputs.recipe.training.push_to_hub and trainer.args.process_index == 0:
+        upload_run(folder, inputs.recipe.training)

@@ -263,8 +263,6 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
         except Exception:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        if self.args.push_to_hub:
-            self._push_from_checkpoint(str(target))
         self.window.restart_clock()
 
     def _write_checkpoint(self, partial: Path, target: Path) -> None:
