@@ -30,7 +30,7 @@ VERBS: dict[str, str] = {
     "doctor": "versions, devices, and what is missing for a recipe",
 }
 TYPER_INTERRUPTED = 130  # what typer 0.20 returns for a KeyboardInterrupt instead of passing it on
-STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
+STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,14 +85,13 @@ def _guarded(given: list[str], debug: bool) -> int:
     except BrokenPipeError:  # `sftgo ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
-    except OSError as error:
-        if debug or error.errno not in STORAGE_ERRORS:
-            raise
-        print(f"error: {error.strerror} - {error.filename} - free space or choose another folder", file=sys.stderr)
-        return EXIT_ENVIRONMENT
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
+            fix = "free space, check permissions, or choose another folder"
+            print(f"error: {error.strerror} - {error.filename} - {fix}", file=sys.stderr)
+            return EXIT_ENVIRONMENT
         print(f"error: a bug in sftgo: {type(error).__name__}: {error} - run again with --debug", file=sys.stderr)
         return EXIT_BUG
 

@@ -39,9 +39,7 @@ def _child(cwd: str, arguments: list[str], log: str, sabotage: Sabotage | None) 
     sys.stdout, sys.stderr = open(1, "w", buffering=1, closefd=False), open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     if sabotage is not None:
         apply(sabotage)
-    code = main(arguments)
-    sys.stdout.flush()
-    os._exit(code)  # not through multiprocessing, which would turn an exit code into its own
+    sys.exit(main(arguments))
 
 
 class Run:

@@ -82,7 +82,7 @@ def test_another_run_is_refused_old_to_new(tmp_path: Path, other: run_dir.RunIde
 
 def test_every_difference_is_listed_at_once(tmp_path: Path) -> None:
     folder = written(tmp_path / "run", identity())
-    with pytest.raises(StateError, match="learning_rate.*; content of.*; number of processes"):
+    with pytest.raises(StateError, match=r"learning_rate.*; content of.*; number of processes"):
         run_dir.check_same_run(folder, identity({"training.learning_rate": 0.2}, world_size=2, key="x"))
 
 

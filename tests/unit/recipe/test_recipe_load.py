@@ -325,3 +325,14 @@ def test_the_deepest_allowed_values_load_and_dump(load: Any) -> None:
     kwargs = resolved["training"]["lr_scheduler_kwargs"]
     assert set(kwargs) == {"k", "a"}
     assert to_yaml(resolved).count("[]") == to_yaml({"k": kwargs}).count("[]") + 2  # and curation, tasks
+
+
+def test_overrides_that_choose_a_method_come_first(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("model: m\ndata: d.jsonl\ntuning: full\ntraining: {output_dir: runs/x}\n")
+    from sftgo_cli import methods
+
+    one = load_recipe(path, ["tuning.r=4", "tuning=lora"], methods)
+    other = load_recipe(path, ["tuning=lora", "tuning.r=4"], methods)
+    assert one.recipe == other.recipe
+    assert one.recipe.tuning.options.r == 4
