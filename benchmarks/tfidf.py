@@ -1,4 +1,4 @@
-"""TF-IDF scoring speed after tokenisation, beside scikit-learn on the same tokens in the same run.
+"""TF-IDF scoring speed after tokenization, beside scikit-learn on the same tokens in the same run.
 
     python benchmarks/tfidf.py [--tokens 10000000] [--output benchmarks/results/tfidf.json]
 
@@ -36,7 +36,7 @@ VOCABULARY = 32_000
 
 
 def make_rows(num_tokens: int, folder: Path) -> Dataset:
-    """Rows in an Arrow file of 1,000-row batches, as tokenisation writes them."""
+    """Rows in an Arrow file of 1,000-row batches, as tokenization writes them."""
     generator = np.random.default_rng(0)
     lengths = np.clip(generator.lognormal(5.0, 0.8, size=num_tokens // 150), 8, 2048).astype(np.int64)
     lengths = lengths[: int(np.searchsorted(np.cumsum(lengths), num_tokens))]
@@ -101,7 +101,7 @@ def main() -> None:
         difference = float(np.nanmax(np.abs(scores - expected) / expected))
     median = {name: statistics.median(values) for name, values in times.items()}
     result = {
-        "what": "TF-IDF after tokenisation, all tokens of the rows counted, median of interleaved runs",
+        "what": "TF-IDF after tokenization, all tokens of the rows counted, median of interleaved runs",
         "tokens": num_tokens,
         "rows": len(rows),
         "sftgo_tokens_per_second": num_tokens / median["sftgo"],

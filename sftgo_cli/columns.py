@@ -1,7 +1,7 @@
 """Names and Arrow types of the columns that every stage reads and writes (data types are columns, not classes).
 
-A tokenised row is one list per per-token column, all of the row's length L; every per-token column speaks of the token
-at its own index. See docs/design notes in README for the words used here.
+A tokenized row is one list per per-token column, all of the row's length L; every per-token column speaks of the token
+at its own index.
 """
 
 from __future__ import annotations

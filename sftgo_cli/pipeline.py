@@ -1,6 +1,6 @@
-"""The order of the stages: tokenise, hold out, score, group, train, evaluate. The only file that knows it.
+"""The order of the stages: tokenize, hold out, score, group, train, evaluate. The only file that knows it.
 
-Every data stage is cached by content. Sources are tokenised one by one; scores and groups of the training rows are
+Every data stage is cached by content. Sources are tokenized one by one; scores and groups of the training rows are
 computed over all of them together, those of evaluation sets with the training set's statistics. Methods are asked for
 by section and name, never known by name here.
 """

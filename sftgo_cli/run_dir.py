@@ -108,7 +108,11 @@ def claimed(run_dir: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"the run folder cannot be created: {reason}", str(run_dir), "choose another") from error
     holder = run_dir / ".lock.json"
     lock = FileLock(str(run_dir / ".lock"))
     try:

@@ -20,23 +20,21 @@ def init(
     """Write a commented recipe with every key; `--from NAME` copies a shipped one."""
     from sftgo_cli import durable, methods
     from sftgo_cli.cli.output import say
-    from sftgo_cli.errors import UserError, nearest
-    from sftgo_cli.recipe.starter import shipped_recipes, starter_recipe
+    from sftgo_cli.errors import UserError
+    from sftgo_cli.recipe.starter import copies_of, starter_recipe
 
-    if source is None:
-        text = starter_recipe(methods, model=model, train=train)
-    else:
-        shipped = shipped_recipes()
-        if source not in shipped:
-            hint = nearest(source, list(shipped))
-            fix = f"did you mean {hint}?" if hint else f"shipped: {', '.join(shipped) or 'none in this installation'}"
-            raise UserError(f"there is no shipped recipe {source!r}", "--from", fix)
-        text = shipped[source].read_text(encoding="utf-8")
+    files = {"": starter_recipe(methods, model=model, train=train)} if source is None else copies_of(source)
     if path is None:
-        print(text, end="")
+        if len(files) > 1:
+            parents = ", ".join(name for name in files if name)
+            raise UserError(f"{source} extends {parents}", "sftgo init", "name a file, so that all can be written")
+        print(files[""], end="")
         return 0
-    if path.exists():
-        raise UserError("the file exists", str(path), "choose another name, or remove it")
-    durable.write_text(path, text)
-    say(f"wrote {path}; next: sftgo validate {path}")
+    targets = {(path.parent / name if name else path): text for name, text in files.items()}
+    for target, text in targets.items():
+        if target.exists() and (target == path or target.read_text(encoding="utf-8") != text):
+            raise UserError("the file exists", str(target), "choose another name, or remove it")
+    for target, text in targets.items():
+        durable.write_text(target, text)
+    say(f"wrote {', '.join(map(str, targets))}; next: sftgo validate {path}")
     return 0

@@ -1,4 +1,4 @@
-"""`sftgo inspect RECIPE`: rows with their tokens coloured by group or score, in the terminal or as one HTML page."""
+"""`sftgo inspect RECIPE`: rows with their tokens colored by group or score, in the terminal or as one HTML page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class ColorBy(StrEnum):
 def inspect(
     recipe: RecipePath,
     overrides: Overrides = None,
-    rows: Annotated[int, typer.Option("-k", "--rows", min=1, help="How many rows")] = 5,
+    rows: Annotated[
+        int | None, typer.Option("-k", "--rows", min=1, help="How many rows; default: 5, or 40 with --html")
+    ] = None,
     start: Annotated[int, typer.Option(min=0, help="Number of the first row")] = 0,
     row: Annotated[str | None, typer.Option(help="Show the row with this id")] = None,
     set_name: Annotated[
@@ -33,13 +35,13 @@ def inspect(
     color_by: Annotated[ColorBy, typer.Option(help="What decides a token's color")] = ColorBy.group,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page here instead")] = None,
 ) -> int:
-    """Show rows of RECIPE as they will be trained, every token coloured by its group."""
+    """Show rows of RECIPE as they will be trained, every token colored by its group."""
     from sftgo_cli import pipeline
 
     loaded = pipeline.load(recipe, overrides or [])
     quiet_libraries()
     data = pipeline.prepare(loaded, say)
-    chosen = pipeline.select_rows(data, set_name, start, rows if html is None else max(rows, 5), row)
+    chosen = pipeline.select_rows(data, set_name, start, rows or (5 if html is None else 40), row)
     if html is None:
         from sftgo_cli.report.inspect_terminal import render_rows
 
@@ -48,12 +50,14 @@ def inspect(
         for part in parts:
             out.print(part)
         return 0
+    from sftgo_cli import durable
     from sftgo_cli.report.inspect_html import render_html
     from sftgo_cli.report.score_table import score_statistics
 
     summaries = score_statistics(data.train.datasets, data.tokenizer, data.num_groups)
-    method = f"scored by {loaded.recipe.scoring.name}, important fraction {loaded.recipe.grouping.cuts()[0]:g}"
+    cuts = ", ".join(f"{cut:g}" for cut in loaded.recipe.grouping.cuts())
+    method = f"scored by {loaded.recipe.scoring.name}, cut at {cuts} from the top"
     page = render_html(chosen, f"{recipe.name}: token groups", summaries, method, tokenizer=data.tokenizer)
-    html.write_text(page, encoding="utf-8")
+    durable.write_text(html, page)
     say(f"wrote {len(chosen)} rows to {html}")
     return 0

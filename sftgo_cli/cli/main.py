@@ -17,8 +17,8 @@ from sftgo_cli.errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_
 VERBS: dict[str, str] = {
     "init": "write a commented recipe to start from",
     "validate": "check recipe, data and tokenizer; train nothing",
-    "score": "tokenise, score and group; print a table about the groups",
-    "inspect": "show rows with tokens coloured by group or score",
+    "score": "tokenize, score and group; print a table about the groups",
+    "inspect": "show rows with tokens colored by group or score",
     "train": "run missing stages, then train; the same command resumes",
     "eval": "held-out loss of a recipe's model or a run, overall and per group",
     "compare": "two or more runs side by side",
@@ -46,12 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"sftgo {__version__}")
         return EXIT_OK
-    code = _guarded(given, debug)
-    if "SFTGO_EXIT_FILE" in os.environ:
-        from sftgo_cli.training.launch import report_exit
-
-        report_exit(code)
-    return code
+    try:
+        return _run(given)
+    except (Exception, KeyboardInterrupt) as error:
+        code, lines = _outcome(error)
+        if debug and code != EXIT_OK:
+            raise
+        if _first_to_fail(code):
+            for line in lines:
+                print(line, file=sys.stderr)
+        return code
 
 
 def root_help() -> str:
@@ -69,31 +73,35 @@ def root_help() -> str:
     )
 
 
-def _guarded(given: list[str], debug: bool) -> int:
-    """Run the verb; every error becomes lines on stderr and an exit code."""
-    try:
-        return _run(given)
-    except SftgoError as error:
-        if debug:
-            raise
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted: run the same command to continue", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # `sftgo ... | head`
+def _outcome(error: BaseException) -> tuple[int, list[str]]:
+    """The exit code of an error and what to print about it."""
+    if isinstance(error, SftgoError):
+        return error.exit_code, [f"error: {line}" for line in str(error).splitlines()]
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED, ["interrupted: run the same command to continue"]
+    if isinstance(error, BrokenPipeError):  # `sftgo ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
-    except Exception as error:
-        if debug:
-            raise
-        if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
-            fix = "free space, check permissions, or choose another folder"
-            print(f"error: {error.strerror} - {error.filename} - {fix}", file=sys.stderr)
-            return EXIT_ENVIRONMENT
-        print(f"error: a bug in sftgo: {type(error).__name__}: {error} - run again with --debug", file=sys.stderr)
-        return EXIT_BUG
+        return EXIT_OK, []
+    if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
+        fix = "free space, check permissions, or choose another folder"
+        return EXIT_ENVIRONMENT, [f"error: {error.strerror} - {error.filename} - {fix}"]
+    if (
+        "RANK" in os.environ
+        and isinstance(error, RuntimeError)
+        and any(name in str(error) for name in ("gloo", "NCCL"))
+    ):
+        reason = str(error).strip().splitlines()[0]
+        return EXIT_ENVIRONMENT, [f"error: lost another process: {reason} - rank {os.environ['RANK']} - run it again"]
+    return EXIT_BUG, [f"error: a bug in sftgo: {type(error).__name__}: {error} - run again with --debug"]
+
+
+def _first_to_fail(code: int) -> bool:
+    """In a rank, leave the code for the parent; only the first rank that fails speaks. True outside of ranks."""
+    if "SFTGO_EXIT_FILE" not in os.environ or code == EXIT_OK:
+        return True
+    from sftgo_cli.training.launch import report_exit
+
+    return report_exit(code)
 
 
 def _run(given: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""`sftgo score RECIPE`: tokenise, score and group under the cache; print a table about the groups."""
+"""`sftgo score RECIPE`: tokenize, score and group under the cache; print a table about the groups."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def score(
         Path | None, typer.Option(help="Also write the finished columns here, for datasets.load_from_disk")
     ] = None,
 ) -> int:
-    """Tokenise, score and group the training rows of RECIPE and show what the groups are."""
+    """Tokenize, score and group the training rows of RECIPE and show what the groups are."""
     from sftgo_cli import pipeline
     from sftgo_cli.data.stages import check_new_folder, save_columns
     from sftgo_cli.report.score_table import score_statistics, score_table

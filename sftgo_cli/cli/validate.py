@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def validate(recipe: RecipePath, overrides: Overrides = None) -> int:
-    """Check RECIPE, its data and its tokenizer; really tokenises, trains nothing."""
+    """Check RECIPE, its data and its tokenizer; really tokenizes, trains nothing."""
     from sftgo_cli import pipeline
 
     loaded = pipeline.load(recipe, overrides or [])
@@ -25,7 +25,7 @@ def validate(recipe: RecipePath, overrides: Overrides = None) -> int:
 
 
 def print_checks(loaded: LoadedRecipe, num_processes: int) -> int:
-    """Tokenise and score under the cache, then print the data table and the step and memory estimate."""
+    """Tokenize and score under the cache, then print the data table and the step and memory estimate."""
     from sftgo_cli import pipeline
     from sftgo_cli.run_dir import check_output_dir
     from sftgo_cli.training.arguments import check_names

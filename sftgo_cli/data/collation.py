@@ -53,6 +53,9 @@ class Collator:
                 row_weights.append(float(row.get(LOSS_WEIGHT, 1.0)))
                 row_ids.append(str(row.get(ROW_ID, len(row_ids))))
             arrays["position_ids"][number, end:] = np.arange(shape[1] - end)
+        if not bins:
+            # Attention over nothing but masked positions is NaN in eager attention; nothing here is supervised anyway.
+            arrays["attention_mask"][:] = 1
         batch: dict[str, Any] = {name: torch.from_numpy(array) for name, array in arrays.items()}
         del batch["attention_mask" if self.packed else "position_ids"]
         batch["row_weights"] = torch.tensor(row_weights, dtype=torch.float64)

@@ -1,7 +1,7 @@
 """Row formats: which one a data set has, found from its columns, and one raw row checked and read as a `Sample`.
 
 A sample's body says how it becomes text: `ChatBody` (messages for a chat template), `PairBody` (one prompt and one
-response, with the text they give without a template), `TextBody`, `TokenBody` (already tokenised). Checks are strict
+response, with the text they give without a template), `TextBody`, `TokenBody` (already tokenized). Checks are strict
 and happen here, before any model is loaded: missing columns, wrong types, nulls, unknown roles and impossible weights
 are UserErrors that name row and column. An empty answer is no error: it is a body without an answer, dropped later and
 counted.

@@ -76,7 +76,7 @@ def render_sample(sample: Sample, renderer: Renderer) -> Rendered | str:
     elif isinstance(body, ChatBody):
         rendered = _chat(sample, body, renderer)
     else:
-        raise TypeError("tokenised rows have no text to render")
+        raise TypeError("tokenized rows have no text to render")
     if isinstance(rendered, Rendered) and LONE_SURROGATE.search(rendered.text):
         return replace(rendered, text=LONE_SURROGATE.sub("\ufffd", rendered.text))
     return rendered

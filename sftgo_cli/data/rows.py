@@ -1,4 +1,4 @@
-"""Read access to tokenised rows in Arrow files as numpy slices: no copy, no Python loop per token.
+"""Read access to tokenized rows in Arrow files as numpy slices: no copy, no Python loop per token.
 
 `TokenTable` is what scorers iterate over in chunks and what the training loader indexes by row. List columns stay
 memory-mapped; a row is a view into the column's flat values.
@@ -57,7 +57,7 @@ Chunk = tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[Any]], dict[str, list
 
 
 class TokenTable:
-    """Rows of one or more tokenised data sets after each other (no index mapping), column by column.
+    """Rows of one or more tokenized data sets after each other (no index mapping), column by column.
 
     A data set need not have every column: one that says nothing (weights that are all 1) is left out when it is written.
     """

@@ -1,4 +1,4 @@
-"""The cached data stages that need no model: tokenising a source, and holding evaluation rows out of the training rows.
+"""The cached data stages that need no model: tokenizing a source, and holding evaluation rows out of the training rows.
 
 Also the shape in which stages hand rows on: `Rows`, data sets after each other with the content key of each.
 """
@@ -45,7 +45,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Tokenizing:
-    """What all sources of a recipe are tokenised with."""
+    """What all sources of a recipe are tokenized with."""
 
     data: DataSection
     recipe_dir: Path
@@ -58,7 +58,7 @@ class Tokenizing:
 def tokenized(
     sources: dict[str, TrainSource] | dict[str, EvalSource], job: Tokenizing
 ) -> tuple[Rows, list[PreparationReport]]:
-    """Tokenised rows of the labelled sources, each cached by content, and what became of their rows."""
+    """Tokenized rows of the labelled sources, each cached by content, and what became of their rows."""
     from datasets import Dataset
 
     from sftgo_cli.data.preparation_report import PreparationReport

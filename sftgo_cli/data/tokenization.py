@@ -39,7 +39,7 @@ class Encoder:
 
 @dataclass(frozen=True)
 class TokenRow:
-    """One tokenised row of L tokens; `columns` are the user's own per-token numbers."""
+    """One tokenized row of L tokens; `columns` are the user's own per-token numbers."""
 
     row_id: str
     where: str
@@ -60,7 +60,7 @@ class TokenRow:
 
 
 def make_encoder(tokenizer: Any) -> Encoder:
-    """What tokenisation needs to know of the tokenizer.
+    """What tokenization needs to know of the tokenizer.
 
     Raises:
         UserError: it is a slow tokenizer, which cannot tell a token's characters.
@@ -87,7 +87,7 @@ def make_encoder(tokenizer: Any) -> Encoder:
 
 
 def encode_texts(rows: Sequence[Rendered], encoder: Encoder) -> list[TokenRow]:
-    """Tokenised rows, in order, none cut.
+    """Tokenized rows, in order, none cut.
 
     Raises:
         UserError: a per-token column of the user's has another length than the row has tokens.
@@ -155,13 +155,13 @@ def encode_tokens(sample: Sample, encoder: Encoder) -> TokenRow:
     """
     body = sample.body
     if not isinstance(body, TokenBody):
-        raise TypeError("only tokenised rows")
+        raise TypeError("only tokenized rows")
     wrong = next((token for token in body.input_ids if not 0 <= token < encoder.num_tokens), None)
     if wrong is not None:
         raise UserError(
             f"token {wrong} is not in the vocabulary of {encoder.num_tokens}",
             f"{sample.where}, column input_ids",
-            "tokenise the data with the model's own tokenizer",
+            "tokenize the data with the model's own tokenizer",
         )
     ids = np.array(body.input_ids, dtype=np.int32)
     labels = ids if body.labels is None else np.array(body.labels, dtype=np.int32)

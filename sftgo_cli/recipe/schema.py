@@ -36,7 +36,7 @@ class ModelSection(StrictModel):
     )
     trust_remote_code: bool = Field(False, description="Run code that comes with the model")
     quantization: Literal["nf4", "fp4", "int8"] | None = Field(
-        None, description="Load the frozen base weights quantised (QLoRA); needs the extra `quantization`"
+        None, description="Load the frozen base weights quantized (QLoRA); needs the extra `quantization`"
     )
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from sftgo_cli.errors import UserError, nearest
+from sftgo_cli.recipe.layers import read_layers
 from sftgo_cli.recipe.schema import (
     DEFAULT_METHODS,
     DataSection,
@@ -146,3 +148,19 @@ def shipped_recipes() -> dict[str, Path]:
     is_source = root.is_dir() and (root.parent / "pyproject.toml").is_file()
     files = sorted(root.rglob("*.yaml")) if is_source else []
     return {file.relative_to(root).with_suffix("").as_posix(): file for file in files}
+
+
+def copies_of(name: str) -> dict[str, str]:
+    """The text of a shipped recipe under the name "", and of every recipe that it extends under its file name.
+
+    Raises:
+        UserError: there is no such shipped recipe.
+    """
+    shipped = shipped_recipes()
+    if name not in shipped:
+        close = nearest(name, list(shipped))
+        fix = f"did you mean {close}?" if close else f"shipped: {', '.join(shipped) or 'none in this installation'}"
+        raise UserError(f"there is no shipped recipe {name!r}", "--from", fix)
+    layers = read_layers(shipped[name], [])
+    parents = {file.name: file.read_text(encoding="utf-8") for file in layers.files[1:]}
+    return {"": layers.text, **parents}

@@ -31,7 +31,8 @@ def summarize_run(folder: Path) -> RunSummary:
     results = {name: _from_line(evaluations[-1], name) for name in sets} if evaluations else {}
     results |= _from_files(folder)
     if not results:
-        raise UserError("nothing was evaluated in this run", str(folder), f"run sftgo eval {folder}")
+        fix = f"run sftgo eval {folder}" if sets else "its recipe has no data.eval: add a set and train again"
+        raise UserError("nothing was evaluated in this run", str(folder), fix)
     before = [line for line in evaluations if line["step"] == 0]
     return RunSummary(
         name=folder.name,

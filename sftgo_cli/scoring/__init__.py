@@ -1,4 +1,4 @@
-"""tokenised rows -> token_scores: how important each supervised token is, higher = more important.
+"""tokenized rows -> token_scores: how important each supervised token is, higher = more important.
 
 A scorer is one module of this package with `Options` (its recipe options) and `score(rows, fit_on, options)`, plus one
 line in the table below. `rows` are scored with the statistics of `fit_on` (the training rows), so evaluation sets are

@@ -31,7 +31,7 @@ class Options(MethodOptions):
 
 
 def source_columns(options: Options) -> tuple[str, ...]:
-    """The columns of the data that must reach the tokenised rows."""
+    """The columns of the data that must reach the tokenized rows."""
     return (options.column,)
 
 

@@ -1,4 +1,4 @@
-"""The cached stages that turn tokenised rows into scored and grouped ones, whatever the scorer.
+"""The cached stages that turn tokenized rows into scored and grouped ones, whatever the scorer.
 
 Scores and groups are separate: changing `important_fraction` never rescores.
 """

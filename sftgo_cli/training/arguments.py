@@ -78,6 +78,7 @@ def training_arguments(recipe: Recipe, output_dir: Path, resuming: bool) -> Trai
     Raises:
         UserError: transformers refuses the combination; its first line is passed on.
     """
+    import torch
     from transformers import TrainingArguments
 
     section = recipe.training
@@ -86,6 +87,8 @@ def training_arguments(recipe: Recipe, output_dir: Path, resuming: bool) -> Trai
     values["output_dir"] = str(output_dir)
     values["data_seed"] = section.seed if section.data_seed is None else section.data_seed
     values["warmup_steps"] = section.warmup_steps if section.warmup_steps is not None else section.warmup_ratio or 0
+    # Said explicitly where there is nothing else: processes then join over gloo, and bfloat16 is allowed.
+    values["use_cpu"] = section.use_cpu or not torch.accelerator.is_available()
     values["bf16"] = recipe.model.dtype == "bfloat16"
     values["fp16"] = recipe.model.dtype == "float16"
     values["eval_strategy"] = section.eval_strategy or ("epoch" if recipe.data.eval else "no")

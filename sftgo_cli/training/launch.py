@@ -63,7 +63,7 @@ def plan_launch(num_processes: int | None, flags: Sequence[str], use_cpu: bool) 
         raise UserError(
             f"{wanted} processes for one accelerator", f"-n {wanted}", "use -n 1, or training.use_cpu: true"
         )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(wanted)]
+    command = [sys.executable, "-m", "sftgo_cli.training.torchrun", "--standalone", "--nproc_per_node", str(wanted)]
     return Launch(command, {"world_size": wanted, "wrapper": None})
 
 
@@ -156,17 +156,18 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
             signal.signal(number, handler)
 
 
-def report_exit(code: int) -> None:
-    """In a rank: leave the exit code for the parent. The first rank that fails decides (O_EXCL)."""
+def report_exit(code: int) -> bool:
+    """In a rank: leave the exit code for the parent. The first rank that fails decides (O_EXCL); whether it was this one."""
     path = os.environ.get(EXIT_FILE)
     if not path or code == 0:
-        return
+        return False
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-    except FileExistsError:
-        return
+    except (FileExistsError, FileNotFoundError):  # another rank was first, or the parent is gone
+        return False
     with os.fdopen(descriptor, "w") as file:
         file.write(str(code))
+    return True
 
 
 def check_expected() -> None:
@@ -200,6 +201,21 @@ def check_expected() -> None:
             f"asked for {wrapper}, the launcher started {state.distributed_type.value}",
             "launch",
             f"{wrapper} needs accelerators; check the accelerate configuration",
+        )
+
+
+def check_joined(joined: int) -> None:
+    """In a rank: the processes that train together are all that the launcher started, not each one alone.
+
+    Raises:
+        EnvironmentProblem: they did not join.
+    """
+    started = world_size()
+    if joined != started:
+        raise EnvironmentProblem(
+            f"the launcher started {started} processes, but {joined} train together",
+            "launch",
+            "check the accelerate configuration; on CPU use -n N without flags",
         )
 
 

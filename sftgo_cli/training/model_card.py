@@ -28,7 +28,7 @@ def model_card(resolved: dict[str, Any], evaluations: list[dict[str, Any]], vers
     lines = [
         f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---",
         f"# {Path(training['output_dir']).name}",
-        f"Fine-tuned from {base} on {sources} with [sftgo](https://pypi.org/project/sftgo/).",
+        f"Fine-tuned from {base} on {sources} with sftgo.",
         f"- objective: {resolved['objective']['name']}" + (f" ({settings})" if settings else ""),
         f"- token importance: {resolved['scoring']['name']}",
         f"- tuning: {resolved['tuning']['name']}",

@@ -20,6 +20,7 @@ from sftgo_cli.recipe.schema import Recipe
 from sftgo_cli.training import checkpoints
 from sftgo_cli.training.arguments import first_metric, training_arguments
 from sftgo_cli.training.environment import environment, versions
+from sftgo_cli.training.launch import check_joined
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -117,6 +118,7 @@ def train(inputs: TrainingInputs, say: Say, console: Any) -> Path:
     recipe = inputs.recipe
     folder = run_dir.check_output_dir(recipe.training.output_dir)
     args = training_arguments(recipe, folder, resuming=bool(checkpoints.checkpoints(folder)))
+    check_joined(args.world_size)
     main = args.process_index == 0
     with run_dir.claimed(folder) if main else nullcontext():
         changed = run_dir.check_same_run(folder, inputs.identity)

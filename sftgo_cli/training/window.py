@@ -45,7 +45,7 @@ class Window:
         self.tokens_seen += int(totals.num_tokens)
 
     def add_micro_batch(self, terms: LocalTerms, statistics: GroupStatistics) -> None:
-        """Add one micro-batch's shares; stays on the device, no synchronisation."""
+        """Add one micro-batch's shares; stays on the device, no synchronization."""
         import torch
 
         means = torch.stack(

@@ -43,7 +43,7 @@ def load_base_model(section: ModelSection, recipe_dir: Path, param_dtype: str) -
 
     Raises:
         UserError: the name is neither a folder nor a reachable Hub id, it needs remote code, or its weights are pickled.
-        EnvironmentProblem: quantisation is asked for and bitsandbytes is not installed.
+        EnvironmentProblem: quantization is asked for and bitsandbytes is not installed.
     """
     from transformers import AutoModelForCausalLM
 

@@ -33,7 +33,7 @@ def test_one_process_needs_no_launcher(accelerators: list[int]) -> None:
 def test_cpu_processes_are_torchruns(accelerators: list[int]) -> None:
     planned = launch.plan_launch(2, [], use_cpu=True)
     assert planned is not None
-    assert planned.command[1:] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    assert planned.command[1:] == ["-m", "sftgo_cli.training.torchrun", "--standalone", "--nproc_per_node", "2"]
     assert planned.expected == {"world_size": 2, "wrapper": None}
 
 
