@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sftgo_cli.errors import EXIT_BUG, EnvironmentProblem, UserError
+from sftgo_cli.errors import EXIT_BUG, EXIT_INTERRUPTED, EnvironmentProblem, UserError
 
 EXIT_FILE = "SFTGO_EXIT_FILE"
 EXPECTED = "SFTGO_EXPECTED"
@@ -132,25 +132,31 @@ def run_ranks(launch: Launch, arguments: Sequence[str]) -> int:
         environment["PYTHONWARNINGS"] = environment.get("PYTHONWARNINGS", "ignore")
         command = [*launch.command, "-m", "sftgo_cli", *arguments]
         process = subprocess.Popen(command, env=environment)
-        code = _wait(process)
+        code, signalled = _wait(process)
         if exit_file.is_file():
             return int(exit_file.read_text(encoding="utf-8"))
+        if code and signalled:  # it reached the ranks while they were still starting: nothing was done yet
+            return EXIT_INTERRUPTED
         return EXIT_BUG if code else 0
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the launcher. Ctrl-C reaches the whole process group by itself; a SIGTERM is passed on."""
+def _wait(process: subprocess.Popen[bytes]) -> tuple[int, bool]:
+    """Wait for the launcher: its exit code, and whether a signal arrived meanwhile.
+
+    Ctrl-C reaches the whole process group by itself; a SIGTERM is passed on.
+    """
     import signal
 
-    def forward(number: int, frame: Any) -> None:
-        process.send_signal(number)
+    received: list[int] = []
 
-    previous = {
-        signal.SIGTERM: signal.signal(signal.SIGTERM, forward),
-        signal.SIGINT: signal.signal(signal.SIGINT, lambda number, frame: None),
-    }
+    def forward(number: int, frame: Any) -> None:
+        received.append(number)
+        if number == signal.SIGTERM:
+            process.send_signal(number)
+
+    previous = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        return process.wait()
+        return process.wait(), bool(received)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

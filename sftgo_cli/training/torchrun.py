@@ -10,14 +10,15 @@ import sys
 
 
 def main() -> int:
-    """Run torchrun; 1 when a rank failed, as torchrun itself."""
+    """Run torchrun; 1 when a rank failed or a signal ended it."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as run
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
         run(sys.argv[1:])
-    except ChildFailedError:
+    except (ChildFailedError, SignalException):
         return 1
     return 0
 
