@@ -50,6 +50,7 @@ def prepare(loaded: LoadedRecipe, say: Say) -> PreparedData:
         UserError: anything wrong with the data, the tokenizer, the template or the scores.
     """
     from sftgo_cli.data.preparation_report import refuse_unsupervised
+    from sftgo_cli.data.sampling import check_drawn
     from sftgo_cli.data.stages import Tokenizing, held_out, tokenized
     from sftgo_cli.data.templates import resolve_chat_template
     from sftgo_cli.data.tokenizer import load_tokenizer
@@ -72,6 +73,7 @@ def prepare(loaded: LoadedRecipe, say: Say) -> PreparedData:
             reports += report
     fractions = {name: source.fraction for name, source in recipe.data.eval.items() if source.fraction is not None}
     train, heldout = held_out(train, fractions, say)
+    check_drawn([len(dataset) for dataset in train.datasets], [source.weight for source in recipe.data.train])
     evaluation |= heldout
 
     def finished(rows: Rows) -> Rows:
@@ -101,6 +103,10 @@ def print_reports(loaded: LoadedRecipe, data: PreparedData, console: Any) -> Non
     weights = {f"train.{number}": source.weight for number, source in enumerate(loaded.recipe.data.train)}
     for note in data_notes(data.reports, weights):
         console.print(note, highlight=False, markup=False)
+    for name, source in loaded.recipe.data.eval.items():
+        if source.fraction is not None:
+            held, kept = data.evaluation[name].num_rows, data.train.num_rows
+            console.print(f"Held out for {name}: {held:,} of the kept rows; {kept:,} are trained on.", highlight=False)
 
 
 def select_rows(
@@ -178,6 +184,7 @@ def training_inputs(loaded: LoadedRecipe, data: PreparedData, world_size: int) -
     content = {
         "training data": dict(enumerate(data.train.keys)),
         "base model": model_fingerprint(recipe.model, loaded.source_dir),
+        "row formats": [report.format for report in data.reports[: len(recipe.data.train)]],
     }
     folder = check_output_dir(recipe.training.output_dir)
     return TrainingInputs(
@@ -239,6 +246,8 @@ def open_target(target: Path, overrides: Sequence[str]) -> tuple[LoadedRecipe, P
     """A recipe file, or a run's folder with the resolved recipe in it."""
     from sftgo_cli.run_dir import RESOLVED
 
+    if not target.exists():
+        raise UserError("there is no such recipe or run", str(target), "give a recipe's file or a run's folder")
     if not target.is_dir():
         return load(target, overrides), None
     if not (target / RESOLVED).is_file():

@@ -202,7 +202,7 @@ def check_same_run(run_dir: Path, identity: RunIdentity) -> list[str]:
     changed += differences(stages["stages"], content, "content of ")
     if stages["world_size"] != identity.world_size:
         changed.append(f"number of processes: {stages['world_size']} -> {identity.world_size}")
-    changed += _shorter(recipe["training"], identity.recipe["training"], identity.recipe["objective"])
+    changed += _shorter(recipe["training"], identity.recipe)
     if changed:
         raise StateError(
             f"the folder holds a different run: {'; '.join(changed)}",
@@ -212,16 +212,20 @@ def check_same_run(run_dir: Path, identity: RunIdentity) -> list[str]:
     return differences({"training": recipe["training"]}, {"training": identity.recipe["training"]})
 
 
-def _shorter(old: dict[str, Any], new: dict[str, Any], objective: dict[str, Any]) -> list[str]:
-    """A training may grow longer, unless a schedule of the objective depends on its length.
+def _shorter(old: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
+    """A training may grow longer, unless its length decides earlier steps: a schedule of the objective, or packed epochs
+    that draw different rows (all epochs are brought to the longest one's number of bins).
 
     `max_steps: -1` (by epochs) is no length to compare with: from or to it is another length.
     """
-    scheduled = objective.get("schedule", "constant") != "constant"
+    new, data = recipe["training"], recipe["data"]
+    scheduled = recipe["objective"].get("schedule", "constant") != "constant"
+    redrawn = data["packing"] and any(source["weight"] != int(source["weight"]) for source in data["train"])
+    rigid = scheduled or redrawn
     return [
         f"training.{key}: {old[key]!r} -> {new[key]!r}"
         for key in LENGTH_KEYS
-        if new[key] != old[key] and (scheduled or new[key] < old[key] or old[key] < 0)
+        if new[key] != old[key] and (rigid or new[key] < old[key] or old[key] < 0)
     ]
 
 

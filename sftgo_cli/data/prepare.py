@@ -201,7 +201,7 @@ def _fit(row: TokenRow, job: _Job, tally: Tally) -> TokenRow | None:
     """The row within the maximum length, or None when it is dropped (and counted)."""
     length, supervised, limit = len(row.input_ids), row.num_supervised, job.data.max_length
     if not supervised:
-        tally.drop("no_supervised_token", row.row_id)
+        tally.drop("weight_zero" if row.loss_weight == 0.0 else "no_supervised_token", row.row_id)
         return None
     if length > limit:
         if job.data.on_overlong == "error":

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sftgo_cli.data.packing import best_fit_decreasing, split_bins
+from sftgo_cli.errors import UserError
 
 Strategy = Literal["random", "sequential", "group_by_length"]
 Bin = list[int]
@@ -35,6 +36,17 @@ class SourceRows:
     def num_drawn(self) -> int:
         """Rows drawn each epoch: floor(w n); the 1e-9 keeps 0.1 x 30 at 3."""
         return math.floor(self.weight * self.num_rows + 1e-9)
+
+
+def check_drawn(num_rows: Sequence[int], weights: Sequence[float]) -> None:
+    """Raises UserError when a source's weight draws none of its rows."""
+    for number, (count, weight) in enumerate(zip(num_rows, weights, strict=True)):
+        if SourceRows(0, count, weight).num_drawn() == 0:
+            raise UserError(
+                f"a weight of {weight:g} draws none of {count} rows",
+                f"data.train.{number}.weight",
+                "raise it, or remove the source",
+            )
 
 
 @dataclass(frozen=True)

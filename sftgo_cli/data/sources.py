@@ -182,7 +182,8 @@ def _load_hub(resolved: ResolvedSource) -> Dataset:
 
 def read_rows(resolved: ResolvedSource) -> Iterator[RawRow]:
     """The source's rows, lazily. A row keeps its own `id` where that is text or an integer and unique so far, else it
-    is `<file stem>:<index>`, counted from 0.
+    is `row:<index>`, or `file<number>:<index>` where there are several files; both count from 0. Never a file's name:
+    ids are cached, and a cache key holds content, not names.
 
     Raises:
         UserError: a file is broken (names file and line) or the Hub has no such data set.
@@ -202,20 +203,20 @@ def read_rows(resolved: ResolvedSource) -> Iterator[RawRow]:
 def _positioned(resolved: ResolvedSource) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
     """`(where, stem, index, values)` of every row."""
     if resolved.kind == "files":
-        for file in resolved.files:
+        for number, file in enumerate(resolved.files):
+            stem = "row" if len(resolved.files) == 1 else f"file{number}"
             for index, (position, values) in enumerate(read_file(file)):
-                yield f"{file}:{position}", data_stem(file), index, values
+                yield f"{file}:{position}", stem, index, values
         return
     if resolved.kind == "builtin":
         from sftgo_cli.builtin import data_rows
 
         for index, values in enumerate(data_rows(resolved.path, resolved.split)):
-            yield f"{BUILTIN_PREFIX}{resolved.path}:row {index + 1}", resolved.path, index, values
+            yield f"{BUILTIN_PREFIX}{resolved.path}:row {index + 1}", "row", index, values
         return
-    stem = resolved.path.rsplit("/", maxsplit=1)[-1]
     dataset = _load_saved(resolved) if resolved.kind == "saved" else _load_hub(resolved)
     for index, values in enumerate(_iterate(dataset)):
-        yield f"{resolved.path}:row {index + 1}", stem, index, values
+        yield f"{resolved.path}:row {index + 1}", "row", index, values
 
 
 def _load_saved(resolved: ResolvedSource) -> Dataset:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sftgo_cli.data.preparation_report import PreparationReport
 
 Say = Callable[[str], None]
-TOKENIZE_VERSION = 1
+TOKENIZE_VERSION = 2
 HOLDOUT_VERSION = 1
 HOLDOUT_SEED = 0  # not training.seed: runs that differ in their seed must be measured on the same rows
 

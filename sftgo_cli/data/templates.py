@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -177,13 +178,21 @@ def _render(
             chat_template=template.source,
             return_assistant_tokens_mask=marks,
             add_generation_prompt=prompt,
-            **template.variables,
+            **{"strftime_now": fixed_date, **template.variables},
         )
     except Exception as error:  # a template is a program of its own: whatever it raises is about the user's input
         raise UserError(
             f"the chat template fails: {error}", where, "change the messages, or choose another data.chat_template"
         ) from error
     return texts[0], [(int(start), int(end)) for start, end in spans[0]] if marks else []
+
+
+def fixed_date(pattern: str) -> str:
+    """What templates that write today's date (Llama 3) get: always 26 July 2024, which is Llama 3's own default.
+
+    The clock would make equal data differ from day to day, under an unchanged cache key.
+    """
+    return datetime(2024, 7, 26, tzinfo=UTC).strftime(pattern)
 
 
 def _generation_prompt(template: ChatTemplate) -> str:

@@ -32,6 +32,10 @@ def load_tokenizer(model: ModelSection, recipe_dir: Path) -> Any:
     from transformers import AutoTokenizer
 
     name = _location(model.name_or_path, recipe_dir)
+    if isinstance(name, Path) and _has_only_byte_level_files(name):
+        from transformers import GPT2TokenizerFast
+
+        return GPT2TokenizerFast(vocab=str(name / "vocab.json"), merges=str(name / "merges.txt"))
     revision = {} if model.revision is None else {"revision": model.revision}
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -52,6 +56,12 @@ def load_tokenizer(model: ModelSection, recipe_dir: Path) -> Any:
             "its vocabulary was not loaded when it was saved; save it again from its own files",
         )
     return tokenizer
+
+
+def _has_only_byte_level_files(folder: Path) -> bool:
+    """GPT-2's original two files and nothing that says more: transformers 5 cannot tell the tokenizer from these."""
+    there = {file for file in (*TOKENIZER_FILES, "merges.txt") if (folder / file).is_file()}
+    return there == {"vocab.json", "merges.txt"}
 
 
 def _location(name_or_path: str, recipe_dir: Path) -> Path | str:

@@ -143,8 +143,9 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
         self.window.add_micro_batch(terms, statistics(tokens, totals))
         self._step_rows.append((inputs["row_ids"], replace(tokens, nll_N=tokens.nll_N.detach())))
         loss = terms.loss * self.accelerator.num_processes
-        if "auxiliary_loss" in outputs:  # a mean over micro-batches and ranks, as the models define it
-            loss = loss + outputs["auxiliary_loss"] / self.args.gradient_accumulation_steps
+        if "auxiliary_loss" in outputs:  # a mean over the step's micro-batches by tokens: empty ones weigh nothing
+            share = inputs["num_tokens"] / totals.num_tokens * self.accelerator.num_processes
+            loss = loss + outputs["auxiliary_loss"] * share
         return (loss, outputs) if return_outputs else loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:

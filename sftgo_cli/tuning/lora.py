@@ -51,6 +51,7 @@ def apply(model: PreTrainedModel, options: Options) -> PreTrainedModel:
     settings: dict[str, Any] = options.model_dump(exclude={"param_dtype"})
     if getattr(model, "quantization_method", None) is not None:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    output_head = model.get_output_embeddings()
     try:
         wrapped = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
     except ValueError as error:
@@ -59,6 +60,13 @@ def apply(model: PreTrainedModel, options: Options) -> PreTrainedModel:
             "tuning.target_modules",
             "use all-linear, or names from the model's own modules",
         ) from error
+    if wrapped.get_base_model().get_output_embeddings() is not output_head:
+        # The loss is computed inside the head's own forward (losses/head.py); a wrapper around it would never train.
+        raise UserError(
+            "an adapter on the language-model head would not be trained",
+            "tuning.target_modules or tuning.modules_to_save",
+            "leave the head out (all-linear does), or use tuning: full",
+        )
     for parameter in wrapped.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch_dtype(options.param_dtype))

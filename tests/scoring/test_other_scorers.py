@@ -11,20 +11,26 @@ from sftgo_cli.errors import UserError
 from sftgo_cli.scoring import column, random
 
 
-def labelled(rows: list[list[int]], extra: dict[str, list[list[float]]] | None = None) -> Dataset:
-    data = {"labels": rows, "row_id": [f"r{number}" for number in range(len(rows))], **(extra or {})}
-    kinds = {"labels": List(Value("int32")), "row_id": Value("string")}
+def labelled(rows: list[list[int]], extra: dict[str, list[list[float]]] | None = None, source: str = "a") -> Dataset:
+    names = {"row_id": [f"r{number}" for number in range(len(rows))], "source": [source] * len(rows)}
+    data = {"labels": rows, **names, **(extra or {})}
+    kinds = {"labels": List(Value("int32")), "row_id": Value("string"), "source": Value("string")}
     kinds |= {name: List(Value("float32")) for name in extra or {}}
     return Dataset.from_dict(data, features=Features(kinds))
 
 
-def test_random_scores_depend_on_seed_and_row_only() -> None:
-    rows = TokenTable([labelled([[-100, 1, 2, 3]] * 4)], ("labels",))
-    apart = TokenTable([labelled([[-100, 1, 2, 3]] * 2), labelled([[-100, 1, 2, 3]] * 2)], ("labels",))
-    one = np.concatenate(list(random.score(rows, rows, random.Options(seed=1))))
-    assert np.array_equal(one, np.concatenate(list(random.score(apart, apart, random.Options(seed=1)))), equal_nan=True)
-    other = np.concatenate(list(random.score(rows, rows, random.Options(seed=2))))
-    assert not np.array_equal(one, other, equal_nan=True)
+def random_scores(datasets: list[Dataset], seed: int) -> np.ndarray:
+    table = TokenTable(datasets, ("labels",), ("row_id", "source"))
+    return np.concatenate(list(random.score(table, table, random.Options(seed=seed))))
+
+
+def test_random_scores_depend_on_seed_source_and_row_only() -> None:
+    rows = labelled([[-100, 1, 2, 3]] * 4)
+    one = random_scores([rows], 1)
+    halves = [rows.select(range(2)).flatten_indices(), rows.select(range(2, 4)).flatten_indices()]
+    assert np.array_equal(one, random_scores(halves, 1), equal_nan=True)
+    assert not np.array_equal(one, random_scores([rows], 2), equal_nan=True)
+    assert not np.array_equal(one, random_scores([labelled([[-100, 1, 2, 3]] * 4, source="b")], 1), equal_nan=True)
     assert np.isnan(one[::4]).all()
     drawn = one[~np.isnan(one)]
     assert len(set(drawn.tolist())) == 12  # rows differ although they are equal

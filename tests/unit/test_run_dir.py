@@ -15,7 +15,13 @@ from sftgo_cli.errors import StateError, UserError
 
 RECIPE: dict[str, Any] = {
     "model": {"name_or_path": "a", "dtype": "float32"},
-    "data": {"train": [{"path": "rows.jsonl", "weight": 1.0}], "eval": {}, "max_length": 64, "chat_template": None},
+    "data": {
+        "packing": True,
+        "train": [{"path": "rows.jsonl", "weight": 1.0}],
+        "eval": {},
+        "max_length": 64,
+        "chat_template": None,
+    },
     "scoring": {"name": "tfidf"},
     "objective": {"name": "sft_go", "schedule": "constant"},
     "training": {
@@ -145,3 +151,18 @@ def test_a_read_only_parent_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(UserError, match=f"cannot be written.*check the permissions of {tmp_path}"):
         run_dir.check_output_dir("new/run")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_packed_epochs_that_draw_different_rows_fix_the_length(tmp_path: Path) -> None:
+    """Every epoch is brought to the longest one's number of bins: more epochs would change the steps already made."""
+    run = identity()
+    run.recipe["data"]["train"][0]["weight"] = 0.5
+    folder = written(tmp_path / "run", run)
+    longer = identity({"training.num_train_epochs": 5.0})
+    longer.recipe["data"]["train"][0]["weight"] = 0.5
+    with pytest.raises(StateError, match=r"num_train_epochs: 3.0 -> 5.0"):
+        run_dir.check_same_run(folder, longer)
+    for each in (run, longer):
+        each.recipe["data"]["packing"] = False
+    other = written(tmp_path / "padded", run)
+    assert run_dir.check_same_run(other, longer)

@@ -46,7 +46,7 @@ def test_columns_and_their_types(bpe: Any, write_rows: Any) -> None:
     dataset = prepared.dataset
     assert dataset.column_names == BASE
     assert dataset.features == columns.features(BASE)
-    assert dataset["row_id"][:] == ["rows:0", "rows:1"]
+    assert dataset["row_id"][:] == ["row:0", "row:1"]
     assert dataset["source"][:] == ["mine", "mine"]
     row = dataset[0]
     eos = bpe.eos_token_id
@@ -68,8 +68,8 @@ def test_report_adds_up_and_survives_json(bpe: Any, write_rows: Any) -> None:
         rows_in=5,
         rows_kept=2,
         dropped={
-            "empty_answer": DroppedRows(2, ["rows:1", "rows:3"]),
-            "answer_cut": DroppedRows(1, ["rows:4"]),
+            "empty_answer": DroppedRows(2, ["row:1", "row:3"]),
+            "answer_cut": DroppedRows(1, ["row:4"]),
         },
         rows_truncated=1,
         tokens=15,
@@ -92,9 +92,9 @@ def test_overlong_rows(bpe: Any, write_rows: Any) -> None:
     cut = run(path, bpe, max_length=8).dataset[1]
     assert (len(cut["input_ids"]), cut["text"]) == (8, "ask:ABCD")
     report = run(path, bpe, max_length=8, on_overlong="drop").report
-    assert (report.rows_kept, report.dropped) == (1, {"overlong": DroppedRows(1, ["rows:1"])})
+    assert (report.rows_kept, report.dropped) == (1, {"overlong": DroppedRows(1, ["row:1"])})
     with pytest.raises(
-        UserError, match=r"11 tokens, data\.max_length is 8 - .*rows\.jsonl:2 \(rows:1\) - raise data\.max_length"
+        UserError, match=r"11 tokens, data\.max_length is 8 - .*rows\.jsonl:2 \(row:1\) - raise data\.max_length"
     ):
         run(path, bpe, max_length=8, on_overlong="error")
     assert not (path.parent / "out.arrow").exists()
@@ -207,7 +207,7 @@ def test_faulty_rows_are_reported_together(bpe: Any, write_rows: Any) -> None:
 def test_sources_without_usable_rows(bpe: Any, write_rows: Any) -> None:
     with pytest.raises(UserError, match=r"there are no rows - mine: .*rows\.jsonl"):
         run(write_rows([]), bpe)
-    with pytest.raises(UserError, match=r"none of the 2 rows can be trained on.*empty_answer: 2 \(rows:0, rows:1\)"):
+    with pytest.raises(UserError, match=r"none of the 2 rows can be trained on.*empty_answer: 2 \(row:0, row:1\)"):
         run(write_rows(pairs("", "")), bpe)
     with pytest.raises(UserError, match=r"no known format has the columns a, b.*rows\.jsonl:1"):
         run(write_rows([{"a": 1, "b": 2}]), bpe)

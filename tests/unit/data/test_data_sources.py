@@ -111,7 +111,7 @@ def test_row_ids_are_own_ids_where_unique(tmp_path: Path) -> None:
     rows = [{"id": "x"}, {"id": 7}, {"id": "x"}, {"id": ""}, {"id": True}, {}]
     (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = rows_of(tmp_path / "r.jsonl")
-    assert [row.row_id for row in found] == ["x", "7", "r:2", "r:3", "r:4", "r:5"]
+    assert [row.row_id for row in found] == ["x", "7", "row:2", "row:3", "row:4", "row:5"]
     assert found[1].where == f"{tmp_path}/r.jsonl:2"
 
 
@@ -140,7 +140,7 @@ def test_folders_choose_the_split_or_everything(tmp_path: Path) -> None:
     (parts / "dataset_info.json").write_text("{}")
     (parts / "b.jsonl").write_bytes(LINES[: LINES.index(b"\n") + 1])
     (parts / "deep" / "c.csv").write_text("prompt,completion\nx,y\n")
-    assert [row.row_id for row in rows_of(parts)] == ["b:0", "c:0"]
+    assert [row.row_id for row in rows_of(parts)] == ["file0:0", "file1:0"]
 
     splits = tmp_path / "splits"
     splits.mkdir()
@@ -210,7 +210,7 @@ def test_everything_else_goes_to_the_hub(tmp_path: Path, monkeypatch: pytest.Mon
     rows = list(read_rows(source))
     assert asked == [("tatsu-lab/alpaca-v1.5", "en", "train[:2]", "abc")]
     assert [row.values for row in rows] == ROWS
-    assert (rows[1].row_id, rows[1].where) == ("alpaca-v1.5:1", "tatsu-lab/alpaca-v1.5:row 2")
+    assert (rows[1].row_id, rows[1].where) == ("row:1", "tatsu-lab/alpaca-v1.5:row 2")
 
     class Api:
         def dataset_info(self, path: str, revision: str | None) -> Any:
