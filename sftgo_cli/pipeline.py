@@ -271,8 +271,8 @@ def generate(
     from sftgo_cli.data.templates import resolve_chat_template
     from sftgo_cli.data.tokenizer import load_tokenizer
     from sftgo_cli.evaluation.evaluate import load_for_inference
-    from sftgo_cli.evaluation.generate import complete
-    from sftgo_cli.run_dir import finished_run
+    from sftgo_cli.evaluation.generate import complete, prompt_format_of
+    from sftgo_cli.run_dir import finished_run, row_formats
 
     loaded, run = open_target(target, overrides)
     recipe = loaded.recipe
@@ -280,10 +280,11 @@ def generate(
     tokenizer = load_tokenizer(recipe.model, loaded.source_dir)
     tokenizer.chat_template = resolve_chat_template(recipe.data.chat_template, tokenizer, loaded.source_dir)
     say(f"completing with {f'the trained model of {run}' if run else f'the base model {recipe.model.name_or_path}'}")
+    wrapping = prompt_format_of(tokenizer.chat_template is not None, row_formats(run) if run else [], raw)
     model, _ = load_for_inference(recipe, loaded.source_dir, run)
     with Progress(console=console, disable=not console.is_terminal or len(prompts) < 2, transient=True) as progress:
         task = progress.add_task("generating", total=len(prompts))
-        return complete(model, tokenizer, prompts, decoding, raw, lambda count: progress.advance(task, count))
+        return complete(model, tokenizer, prompts, decoding, wrapping, lambda count: progress.advance(task, count))
 
 
 def merge(run: Path, output: Path) -> None:

@@ -256,3 +256,9 @@ def finished_run(output_dir: str) -> Path | None:
     path = Path(output_dir).expanduser()
     stages = read_stages(path)
     return path if stages is not None and stages["finished_steps"] is not None else None
+
+
+def row_formats(run_dir: Path) -> list[str]:
+    """The formats of the rows that the run was trained on (`alpaca`, `messages`, ...)."""
+    stages = read_stages(run_dir)
+    return [] if stages is None else list(stages["stages"].get("row formats", []))

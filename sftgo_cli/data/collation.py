@@ -25,6 +25,12 @@ def pad_token_id(tokenizer: Any) -> int:
     return next((int(value) for value in (tokenizer.pad_token_id, tokenizer.eos_token_id) if value is not None), 0)
 
 
+def needs_one_sequence(config: Any) -> bool:
+    """Whether packed bins must stand in one sequence: transformers (5.23) isolates samples under flash attention only
+    in a batch of one; a larger one is silently run as plain causal attention."""
+    return str(getattr(config, "_attn_implementation", "")).startswith(("flash", "kernels-community/"))
+
+
 class Collator:
     """Callable for torch's DataLoader: list of bins (lists of rows) -> dict of tensors.
 
@@ -32,15 +38,18 @@ class Collator:
     num_tokens (non-padding) int64 scalar; row_ids list of S strings; position_ids or attention_mask int64[B, T].
     """
 
-    def __init__(self, pad_token_id: int, packed: bool, pad_to: int | None = None) -> None:
+    def __init__(self, pad_token_id: int, packed: bool, pad_to: int | None = None, one_sequence: bool = False) -> None:
         self.pad_token_id = pad_token_id
         self.packed = packed
         self.pad_to = pad_to
+        self.one_sequence = one_sequence  # all bins of a packed micro-batch after each other; see `needs_one_sequence`
 
     def __call__(self, bins: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Tensor | list[str]]:
         """Collate one micro-batch. An empty one becomes a sequence of two padding tokens without a sample."""
         import torch
 
+        if self.packed and self.one_sequence and bins:
+            bins = [[row for rows in bins for row in rows]]
         lengths = [sum(len(row[INPUT_IDS]) for row in rows) for rows in bins]
         shape = (max(1, len(bins)), max([2, self.pad_to or 0, *lengths]))
         arrays = self._blank(shape)

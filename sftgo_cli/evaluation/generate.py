@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sftgo_cli.data.formats import ALPACA_WITHOUT_INPUT
+from sftgo_cli.data.templates import fixed_date
+from sftgo_cli.data.tokenization import make_encoder
 from sftgo_cli.errors import UserError
 
 
@@ -46,20 +49,22 @@ def complete(
     tokenizer: Any,
     prompts: Sequence[str],
     decoding: Decoding,
-    raw: bool = False,
+    prompt_format: str = "{prompt}",
     on_batch: Callable[[int], None] = lambda count: None,
 ) -> list[str]:
     """The completions of the prompts, in their order, special tokens removed.
 
     Args:
-        raw: give the prompt as it is instead of as a user message of the chat template.
+        prompt_format: the text around a prompt, with the template's generation prompt; see `prompt_format_of`.
     """
     import torch
     from transformers import set_seed
 
-    texts = [prompt if raw or not tokenizer.chat_template else _as_chat(tokenizer, prompt) for prompt in prompts]
-    templated = not raw and bool(tokenizer.chat_template)
-    lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=not templated)["input_ids"]]
+    encoder = make_encoder(tokenizer)
+    bos = encoder.bos_token if encoder.bos_id is not None else ""  # exactly once, as in training
+    texts = [render_prompt(tokenizer, prompt, prompt_format) for prompt in prompts]
+    texts = [text if text.startswith(bos) else bos + text for text in texts]
+    lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
     order = sorted(range(len(texts)), key=lambda index: -lengths[index])
     completions = [""] * len(texts)
     tokenizer.padding_side = "left"
@@ -70,7 +75,7 @@ def complete(
     for start in range(0, len(order), decoding.batch_size):
         chosen = order[start : start + decoding.batch_size]
         batch = tokenizer(
-            [texts[index] for index in chosen], return_tensors="pt", padding=True, add_special_tokens=not templated
+            [texts[index] for index in chosen], return_tensors="pt", padding=True, add_special_tokens=False
         ).to(model.device)
         batch.pop("token_type_ids", None)
         with torch.inference_mode():
@@ -88,9 +93,28 @@ def complete(
     return completions
 
 
-def _as_chat(tokenizer: Any, prompt: str) -> str:
+CHAT = "chat"
+RAW = "{prompt}"
+
+
+def prompt_format_of(has_template: bool, row_formats: Sequence[str], raw: bool) -> str:
+    """How a prompt was put to the model in training: by the chat template; without one, alpaca rows stand in Stanford's
+    prompt and everything else is plain text. `raw` is plain text always."""
+    if raw:
+        return RAW
+    if has_template:
+        return CHAT
+    return ALPACA_WITHOUT_INPUT.replace("{instruction}", "{prompt}") if set(row_formats) == {"alpaca"} else RAW
+
+
+def render_prompt(tokenizer: Any, prompt: str, prompt_format: str) -> str:
+    """The text that the model completes."""
+    if prompt_format != CHAT:
+        return prompt_format.replace("{prompt}", prompt)
     messages = [{"role": "user", "content": prompt}]
-    text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    text: str = tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, strftime_now=fixed_date
+    )
     return text
 
 

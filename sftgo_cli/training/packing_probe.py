@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sftgo_cli.columns import INPUT_IDS, LABELS
-from sftgo_cli.data.collation import Collator
+from sftgo_cli.data.collation import Collator, needs_one_sequence
 from sftgo_cli.errors import UserError
 
 SAMPLE_LENGTH = 8
@@ -30,16 +30,19 @@ def check_packing(model: Any, vocab_size: int, pad_token_id: int) -> None:
     device = next(model.parameters()).device
     generator = np.random.default_rng(0)
     first, other, second = generator.integers(0, vocab_size, size=(3, SAMPLE_LENGTH))
-    collator = Collator(pad_token_id, packed=True, pad_to=2 * SAMPLE_LENGTH + 3)
+    collator = Collator(
+        pad_token_id, packed=True, pad_to=2 * SAMPLE_LENGTH + 3, one_sequence=needs_one_sequence(model.config)
+    )
 
     def losses(leading: Any) -> torch.Tensor:
         rows = [{INPUT_IDS: ids, LABELS: ids} for ids in (leading, second)]
+        # Two bins, as in training: some attention kernels isolate samples only in a batch of one.
         batch: dict[str, Any] = {
-            name: value.to(device) for name, value in collator([rows]).items() if hasattr(value, "to")
+            name: value.to(device) for name, value in collator([rows, rows]).items() if hasattr(value, "to")
         }
         inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
         nll_N: torch.Tensor = model(**inputs, supervised_labels=batch["labels"])["nll"]
-        return nll_N[-(SAMPLE_LENGTH - 1) :].double()
+        return nll_N.view(2, 2, SAMPLE_LENGTH - 1)[:, 1].double()
 
     was_training = model.training
     model.eval()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftgo_cli import durable, metrics_log, run_dir
-from sftgo_cli.data.collation import Collator, pad_token_id
+from sftgo_cli.data.collation import Collator, needs_one_sequence, pad_token_id
 from sftgo_cli.data.rows import TokenTable, loss_table
 from sftgo_cli.data.sampling import SamplingPlan, SourceRows, StepSampler
 from sftgo_cli.errors import InterruptedRun, StateError, UserError
@@ -86,7 +86,6 @@ def load_model(inputs: TrainingInputs) -> Any:
     """Base model with its loss head, tuned; seeded first, so that adapters start the same everywhere."""
     from transformers import set_seed
 
-    from sftgo_cli.training.packing_probe import check_packing
     from sftgo_cli.tuning.base_model import load_base_model
 
     recipe = inputs.recipe
@@ -101,10 +100,27 @@ def load_model(inputs: TrainingInputs) -> Any:
             "use the tokenizer that belongs to the model, or resize the model's embeddings and save it",
         )
     head.attach(model)
-    head.probe(model, model.config.vocab_size)
-    if recipe.data.packing:
-        check_packing(model, model.config.vocab_size, pad_token_id(inputs.tokenizer))
     return inputs.tuner.apply(model, options)
+
+
+def probe_model(model: Any, inputs: TrainingInputs, args: Any) -> None:
+    """Check the loss head, and packing where it is on, where the model lies and in the compute type.
+
+    Raises:
+        UserError: the architecture does something that the head does not know, or lets packed samples see each other.
+    """
+    import torch
+
+    from sftgo_cli.training.packing_probe import check_packing
+
+    device = next(model.parameters()).device
+    if device.type == "cpu" and needs_one_sequence(model.config):
+        return  # sharded later by the wrapper, and flash attention runs on accelerators only
+    dtype = torch.bfloat16 if args.bf16 else torch.float16
+    with torch.autocast(device.type, dtype=dtype, enabled=bool(args.bf16 or args.fp16)):
+        head.probe(model, model.config.vocab_size)
+        if inputs.recipe.data.packing:
+            check_packing(model, model.config.vocab_size, pad_token_id(inputs.tokenizer))
 
 
 def train(inputs: TrainingInputs, say: Say, console: Any) -> Path:
@@ -211,12 +227,13 @@ def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, console
     stopping = _early_stopping(recipe, args)
     callbacks: list[Any] = [stop, LogLastStep(), Progress(console), *([stopping] if stopping else [])]
     callbacks.append(SaveAfterEvaluation(sampler.steps_per_epoch))
+    model = load_model(inputs)
     trainer = SftgoTrainer(
-        model=load_model(inputs),
+        model=model,
         args=args,
         rows=table,
         sampler=sampler,
-        collator=Collator(pad_id, packed=recipe.data.packing),
+        collator=Collator(pad_id, packed=recipe.data.packing, one_sequence=needs_one_sequence(model.config)),
         objective=StepObjective(inputs.objective, recipe.objective.options, recipe.grouping.num_groups()),
         sets={
             name: evaluation_set(datasets, recipe, pad_id, rank, world) for name, datasets in inputs.evaluation.items()
@@ -226,6 +243,7 @@ def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, console
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
+    probe_model(trainer.model, inputs, args)
     if inputs.template is not None:
         inputs.tokenizer.chat_template = inputs.template  # saved with the model, so that generation uses the same
     return trainer
