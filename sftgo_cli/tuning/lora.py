@@ -6,6 +6,7 @@ scales by alpha / sqrt(r) (rsLoRA, arXiv 2312.03732). Frozen weights are kept in
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -53,7 +54,9 @@ def apply(model: PreTrainedModel, options: Options) -> PreTrainedModel:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     output_head = model.get_output_embeddings()
     try:
-        wrapped = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
+        with warnings.catch_warnings():  # an adapter on a tied head is refused below, with what to do
+            warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`", category=UserWarning)
+            wrapped = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
     except ValueError as error:
         raise UserError(
             f"no module matches {options.target_modules!r}: {str(error).splitlines()[0]}",

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sftgo_cli import pipeline
 from sftgo_cli.cli.main import main
 from tests.integration.conftest import RECIPE
 
@@ -193,3 +194,31 @@ def test_the_users_own_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     rows[2] = {**rows[2], "mine": [0.0, 1.0]}
     train(broken, jsonl(broken / "rows.jsonl", rows), *scoring, code=2)
     assert "rows.jsonl:3, column mine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["tuning.target_modules=[q_proj,lm_head]", "tuning.modules_to_save=[lm_head]"])
+def test_adapters_on_the_head_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    """The loss is computed inside the head's own forward: a wrapper around it would silently never train."""
+    train(tmp_path, "tuning=lora", option, code=2)
+    assert "an adapter on the language-model head would not be trained" in capsys.readouterr().err
+
+
+def test_a_weight_that_draws_no_row_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(tmp_path, "data.train.0.weight=0.01", code=2)
+    assert "draws none of 48 rows - data.train.0.weight" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_held_out_rows_follow_the_content_not_the_file_name(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Say {number}.", "completion": f"{number} it is"} for number in range(40)]
+    seen = []
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        source = jsonl(folder / f"{name}.jsonl", rows)
+        train(folder, source, "data.eval=null", "data.eval.h.fraction=0.2", "training.eval_on_start=false")
+        loaded = pipeline.load(folder / "run" / "recipe.resolved.yaml", [])
+        seen.append(list(pipeline.prepare(loaded, lambda line: None).evaluation["h"].datasets[0]["row_id"]))
+    assert seen[0] == seen[1]
+    assert len(seen[0]) == 8
+    assert all(row_id.startswith("row:") for row_id in seen[0])

@@ -155,3 +155,30 @@ def test_an_empty_micro_batch_has_tokens_but_no_sample() -> None:
     assert (batch["labels"] == -100).all()
     assert batch["row_weights"].shape == (0,)
     assert batch["num_tokens"].item() == 0
+
+
+def test_packed_bins_in_one_sequence_for_attention_that_needs_it() -> None:
+    bins = [[row([1, 2, 3]), row([4, 5])], [row([6, 7])]]
+    batch: Any = Collator(pad_token_id=9, packed=True, one_sequence=True)(bins)
+    assert batch["input_ids"].tolist() == [[1, 2, 3, 4, 5, 6, 7]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1, 0, 1]]
+    assert batch["sample_index"].tolist() == [[0, 0, 0, 1, 1, 2, 2]]
+    assert batch["num_tokens"].item() == 7
+    assert Collator(pad_token_id=9, packed=True, one_sequence=True)([])["input_ids"].shape == (1, 2)  # type: ignore[union-attr]
+
+
+def test_only_flash_attention_needs_one_sequence() -> None:
+    from types import SimpleNamespace
+
+    from sftgo_cli.data.collation import needs_one_sequence
+
+    kinds = (
+        "flash_attention_2",
+        "flash_attention_3",
+        "kernels-community/flash-attn",
+        "sdpa",
+        "eager",
+        "flex_attention",
+    )
+    needed = [needs_one_sequence(SimpleNamespace(_attn_implementation=kind)) for kind in kinds]
+    assert needed == [True, True, True, False, False, False]
