@@ -36,7 +36,7 @@ def test_a_learning_rate_that_blows_up(
     monkeypatch.chdir(tmp_path)
     blown_up = ["training.learning_rate=1e30", "training.warmup_steps=1", "training.warmup_ratio=null"]
     assert main(["train", recipe, *blown_up, f"training.max_grad_norm={clip}"]) == 4
-    assert "the gradient norm became nan; the step was not applied - step 3, rows rows:" in capfd.readouterr().err
+    assert "the gradient norm became nan; the step was not applied - step 3, rows row:" in capfd.readouterr().err
     assert not list((tmp_path / "run").glob("model.safetensors"))
     assert all_finite(tmp_path / "run")
 
@@ -74,7 +74,7 @@ def test_base_weights_that_are_not_finite(
     assert main(["train", str(tmp_path / "toy/recipe.yaml")]) == 4
     text = capfd.readouterr().err
     assert "step 1" in text
-    assert "step 1, rows rows:" in text
+    assert "step 1, rows row:" in text
     assert "groups 0, 1" in text
     assert main(["train", str(tmp_path / "toy/recipe.yaml"), "training.eval_on_start=true"]) == 4
     assert "the loss of the evaluation set 'heldout' became nan - step 0" in capfd.readouterr().err
