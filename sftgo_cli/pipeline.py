@@ -54,7 +54,8 @@ def prepare(loaded: LoadedRecipe, say: Say) -> PreparedData:
     from sftgo_cli.data.stages import Tokenizing, held_out, tokenized
     from sftgo_cli.data.templates import resolve_chat_template
     from sftgo_cli.data.tokenizer import load_tokenizer
-    from sftgo_cli.scoring.stages import grouped, scored
+    from sftgo_cli.scoring.group_stage import grouped
+    from sftgo_cli.scoring.stages import scored
 
     recipe = loaded.recipe
     _check_context(recipe, loaded.source_dir)
@@ -84,7 +85,7 @@ def prepare(loaded: LoadedRecipe, say: Say) -> PreparedData:
 
 
 def _check_context(recipe: Recipe, recipe_dir: Path) -> None:
-    from sftgo_cli.tuning.base_model import max_positions
+    from sftgo_cli.base_model import max_positions
 
     limit = max_positions(recipe.model, recipe_dir)
     if limit is not None and recipe.data.max_length > limit:
@@ -176,9 +177,9 @@ def train(
 
 def training_inputs(loaded: LoadedRecipe, data: PreparedData, world_size: int) -> TrainingInputs:
     """Everything a rank needs, as plain data."""
+    from sftgo_cli.base_model import model_fingerprint
     from sftgo_cli.run_dir import RunIdentity, check_output_dir
     from sftgo_cli.training.run import TrainingInputs
-    from sftgo_cli.tuning.base_model import model_fingerprint
 
     recipe = loaded.recipe
     content = {

@@ -56,7 +56,7 @@ def load_for_inference(recipe: Recipe, recipe_dir: Path, run_dir: Path | None) -
     """The model in its compute type with the loss head attached, on the accelerator when there is one; and the device."""
     import torch
 
-    from sftgo_cli.tuning.base_model import load_base_model, load_trained_model
+    from sftgo_cli.base_model import load_base_model, load_trained_model
 
     if run_dir is None:
         model: Any = load_base_model(recipe.model, recipe_dir, recipe.model.dtype)

@@ -1,7 +1,4 @@
-"""The cached stages that turn tokenized rows into scored and grouped ones, whatever the scorer.
-
-Scores and groups are separate: changing `important_fraction` never rescores.
-"""
+"""The cached stage that puts scores beside tokenized rows, whatever the scorer."""
 
 from __future__ import annotations
 
@@ -11,21 +8,17 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from sftgo_cli.cache import cached
-from sftgo_cli.columns import GROUP_IDS, LABELS, PINNED, TOKEN_SCORES
+from sftgo_cli.columns import TOKEN_SCORES
 from sftgo_cli.data.stages import Rows, beside, write_column
 from sftgo_cli.recipe.options import MethodChoice
-from sftgo_cli.recipe.schema import GroupingSection
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     from datasets import Dataset
 
-    from sftgo_cli.data.rows import TokenChunk, TokenTable
+    from sftgo_cli.data.rows import TokenTable
 
 Say = Callable[[str], None]
 SCORE_VERSION = 1
-GROUP_VERSION = 1
 
 
 def scored(rows: Rows, fit_on: Rows, choice: MethodChoice, module: ModuleType, say: Say) -> Rows:
@@ -36,9 +29,9 @@ def scored(rows: Rows, fit_on: Rows, choice: MethodChoice, module: ModuleType, s
         import numpy as np
 
         say(f"scoring {rows.num_rows} rows with {choice.name}")
-        fitted = _table(fit_on.datasets, token_columns, row_columns)
+        fitted = table_of(fit_on.datasets, token_columns, row_columns)
         for number, dataset in enumerate(rows.datasets):
-            table = _table([dataset], token_columns, row_columns)
+            table = table_of([dataset], token_columns, row_columns)
             offsets = (chunk.row_offsets for chunk in table.chunks())
             pairs = zip(offsets, module.score(table, fitted, choice.options), strict=True)
             write_column(folder / f"{number}.arrow", TOKEN_SCORES, np.float32, pairs)
@@ -53,36 +46,8 @@ def scored(rows: Rows, fit_on: Rows, choice: MethodChoice, module: ModuleType, s
     return beside(rows, cached("score", SCORE_VERSION, ingredients, build, say))
 
 
-def grouped(rows: Rows, grouping: GroupingSection, say: Say) -> Rows:
-    """Scored rows with `group_ids` beside them."""
-
-    def build(folder: Path) -> None:
-        import numpy as np
-
-        for number, dataset in enumerate(rows.datasets):
-            chunks = _table([dataset], (LABELS, PINNED, TOKEN_SCORES)).chunks()
-            pairs = ((chunk.row_offsets, _group_ids(chunk, grouping)) for chunk in chunks)
-            write_column(folder / f"{number}.arrow", GROUP_IDS, np.int8, pairs)
-
-    settings = {"cuts": grouping.cuts(), **grouping.model_dump(include={"special_tokens", "invert"})}
-    return beside(rows, cached("group", GROUP_VERSION, {"scores": rows.keys, "grouping": settings}, build, say))
-
-
-def _group_ids(chunk: TokenChunk, grouping: GroupingSection) -> npt.NDArray[np.int8]:
-    from sftgo_cli.grouping import group_tokens
-
-    return group_tokens(
-        chunk.columns[TOKEN_SCORES],
-        chunk.row_offsets,
-        chunk.supervised,
-        chunk.columns[PINNED],
-        grouping.cuts(),
-        grouping.special_tokens,
-        grouping.invert,
-    )
-
-
-def _table(datasets: Sequence[Dataset], token_columns: Sequence[str], row_columns: Sequence[str] = ()) -> TokenTable:
+def table_of(datasets: Sequence[Dataset], token_columns: Sequence[str], row_columns: Sequence[str] = ()) -> TokenTable:
+    """The named columns of all data sets, in order."""
     from sftgo_cli.data.rows import TokenTable
 
     return TokenTable(datasets, token_columns, row_columns)

@@ -42,7 +42,7 @@ def _meta_model(inputs: TrainingInputs) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from sftgo_cli.tuning.base_model import resolve_name, torch_dtype
+    from sftgo_cli.base_model import resolve_name, torch_dtype
 
     section = inputs.recipe.model
     options = inputs.recipe.tuning.options

@@ -86,7 +86,7 @@ def load_model(inputs: TrainingInputs) -> Any:
     """Base model with its loss head, tuned; seeded first, so that adapters start the same everywhere."""
     from transformers import set_seed
 
-    from sftgo_cli.tuning.base_model import load_base_model
+    from sftgo_cli.base_model import load_base_model
 
     recipe = inputs.recipe
     set_seed(recipe.training.seed)

@@ -47,7 +47,7 @@ def apply(model: PreTrainedModel, options: Options) -> PreTrainedModel:
     """
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
-    from sftgo_cli.tuning.base_model import torch_dtype
+    from sftgo_cli.base_model import torch_dtype
 
     settings: dict[str, Any] = options.model_dump(exclude={"param_dtype"})
     if getattr(model, "quantization_method", None) is not None:

@@ -15,7 +15,7 @@ def merge_adapter(run_dir: Path, section: ModelSection, recipe_dir: Path, output
     Raises:
         UserError: the run has no adapter.
     """
-    from sftgo_cli.tuning.base_model import load_trained_model, torch_dtype
+    from sftgo_cli.base_model import load_trained_model, torch_dtype
 
     if not (run_dir / "adapter_config.json").is_file():
         raise UserError("the run has no adapter to merge", str(run_dir), "a full fine-tuning is a whole model already")

@@ -68,7 +68,7 @@ def _prepare(sabotage: Sabotage, act: Callable[[], None]) -> None:
 
 
 def _model(sabotage: Sabotage, act: Callable[[], None]) -> None:
-    from sftgo_cli.tuning import base_model
+    from sftgo_cli import base_model
 
     _before(base_model, "load_base_model", lambda *args, **kwargs: act())
 
