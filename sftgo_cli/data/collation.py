@@ -38,11 +38,21 @@ class Collator:
     num_tokens (non-padding) int64 scalar; row_ids list of S strings; position_ids or attention_mask int64[B, T].
     """
 
-    def __init__(self, pad_token_id: int, packed: bool, pad_to: int | None = None, one_sequence: bool = False) -> None:
+    def __init__(
+        self,
+        pad_token_id: int,
+        packed: bool,
+        pad_to: int | None = None,
+        one_sequence: bool = False,
+        token_columns: Sequence[str] = (),
+        row_columns: Sequence[str] = (),
+    ) -> None:
         self.pad_token_id = pad_token_id
         self.packed = packed
         self.pad_to = pad_to
         self.one_sequence = one_sequence  # all bins of a packed micro-batch after each other; see `needs_one_sequence`
+        self.token_columns = tuple(token_columns)  # further columns for the objective: float32[B, T], NaN on padding
+        self.row_columns = tuple(row_columns)  # and per row: float64[S]
 
     def __call__(self, bins: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Tensor | list[str]]:
         """Collate one micro-batch. An empty one becomes a sequence of two padding tokens without a sample."""
@@ -54,6 +64,7 @@ class Collator:
         shape = (max(1, len(bins)), max([2, self.pad_to or 0, *lengths]))
         arrays = self._blank(shape)
         row_weights: list[float] = []
+        own: dict[str, list[float]] = {name: [] for name in self.row_columns}
         row_ids: list[str] = []
         for number, rows in enumerate(bins):
             end = 0
@@ -61,6 +72,8 @@ class Collator:
                 end = self._place(arrays, number, end, row, len(row_ids))
                 row_weights.append(float(row.get(LOSS_WEIGHT, 1.0)))
                 row_ids.append(str(row.get(ROW_ID, len(row_ids))))
+                for name, values in own.items():
+                    values.append(float(row[name]))
             arrays["position_ids"][number, end:] = np.arange(shape[1] - end)
         if not bins:
             # Attention over nothing but masked positions is NaN in eager attention; nothing here is supervised anyway.
@@ -68,6 +81,7 @@ class Collator:
         batch: dict[str, Any] = {name: torch.from_numpy(array) for name, array in arrays.items()}
         del batch["attention_mask" if self.packed else "position_ids"]
         batch["row_weights"] = torch.tensor(row_weights, dtype=torch.float64)
+        batch |= {name: torch.tensor(values, dtype=torch.float64) for name, values in own.items()}
         batch["num_tokens"] = torch.tensor(sum(lengths))
         batch["row_ids"] = row_ids
         return batch
@@ -81,6 +95,7 @@ class Collator:
             "token_weights": np.ones(shape, dtype=np.float32),
             "position_ids": np.zeros(shape, dtype=np.int64),
             "attention_mask": np.zeros(shape, dtype=np.int64),
+            **{name: np.full(shape, np.nan, dtype=np.float32) for name in self.token_columns},
         }
 
     def _place(self, arrays: dict[str, Any], number: int, start: int, row: dict[str, Any], sample: int) -> int:
@@ -94,6 +109,8 @@ class Collator:
         arrays["sample_index"][place] = sample
         if TOKEN_WEIGHTS in row:
             arrays["token_weights"][place] = row[TOKEN_WEIGHTS]
+        for name in self.token_columns:
+            arrays[name][place] = row[name]
         arrays["position_ids"][place] = np.arange(stop - start)
         arrays["attention_mask"][place] = 1
         return stop

@@ -82,8 +82,8 @@ def _batch_sums(model: Any, batch: dict[str, Any], device: torch.device, num_gro
 
     moved = {name: value.to(device) if hasattr(value, "to") else value for name, value in batch.items()}
     inputs = {name: moved[name] for name in MODEL_INPUTS if name in moved}
-    outputs = model(**inputs, supervised_labels=moved["labels"], with_correct=True)
-    tokens = supervised_tokens(outputs["nll"], moved, num_groups)
+    outputs = model(**inputs, supervised_labels=moved["labels"], terms=("correct",))
+    tokens = supervised_tokens(outputs, moved, num_groups)
     unweighted = type(tokens)(
         tokens.nll_N,
         tokens.group_ids_N,

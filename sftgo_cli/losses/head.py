@@ -14,6 +14,7 @@ multiplies; `logits_scaling`, Granite divides) are applied as the models' own he
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,15 @@ from sftgo_cli.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    Reference = tuple[Tensor, Callable[[Tensor], Tensor]]
+
+TERMS: dict[str, str] = {
+    "correct": "bool[N]: the target is the likeliest token",
+    "top_entropy": "entropy in nats over the renormalized 20 likeliest tokens (fewer in a smaller vocabulary); no gradient",
+    "uniform_nll": "mean over the vocabulary of -log p: logsumexp(z) - mean(z)",
+    "reference_kl": "KL(reference || model) = sum over v of p_ref (log p_ref - log p), nats; gradient to the model only",
+}
+TOP_ENTROPY = 20
 PROBE_TOKENS = 16
 PROBE_TOLERANCE = 2e-2  # bf16 logits of two code paths differ by rounding; a missing scale or cap by far more
 
@@ -68,11 +78,15 @@ def attach(model: nn.Module) -> None:
     original_head, original_forward = head.forward, model.forward
 
     def head_forward(
-        self: nn.Module, hidden: Tensor, targets_N: Tensor | None = None, with_correct: bool = False
+        self: nn.Module,
+        hidden: Tensor,
+        targets_N: Tensor | None = None,
+        terms: Sequence[str] = (),
+        reference: Reference | None = None,
     ) -> Any:
         if targets_N is None:
             return original_head(hidden)
-        return token_losses(transform(original_head(hidden)), targets_N, with_correct)
+        return token_losses(transform(original_head(hidden)), targets_N, terms, reference)
 
     def forward(self: Any, *args: Any, supervised_labels: Tensor | None = None, **kwargs: Any) -> Any:
         if supervised_labels is None:
@@ -85,7 +99,14 @@ def attach(model: nn.Module) -> None:
 
 
 def _loss_forward(
-    model: Any, backbone: Any, head: Any, labels_BT: Tensor, *args: Any, with_correct: bool = False, **kwargs: Any
+    model: Any,
+    backbone: Any,
+    head: Any,
+    labels_BT: Tensor,
+    *args: Any,
+    terms: Sequence[str] = (),
+    reference: Reference | None = None,
+    **kwargs: Any,
 ) -> dict[str, Any]:
     kwargs.setdefault("use_cache", False)
     mixture = bool(getattr(model.config, "output_router_logits", False))
@@ -93,8 +114,7 @@ def _loss_forward(
         kwargs["output_router_logits"] = True
     outputs = backbone(*args, **kwargs)
     hidden_NH, targets_N = select_supervised(outputs.last_hidden_state, labels_BT)
-    losses = head(hidden_NH, targets_N, with_correct)
-    result: dict[str, Any] = dict(zip(("nll", "correct"), losses if with_correct else (losses,), strict=False))
+    result: dict[str, Any] = dict(head(hidden_NH, targets_N, terms, reference))
     if mixture:
         balance = sys.modules[type(model).__module__].load_balancing_loss_func
         experts = model.num_experts if hasattr(model, "num_experts") else model.config.num_local_experts
@@ -114,14 +134,48 @@ def select_supervised(hidden_BTH: Tensor, labels_BT: Tensor) -> tuple[Tensor, Te
     return hidden_BTH[:, :-1][mask_BT], targets_BT[mask_BT]
 
 
-def token_losses(logits_NV: Tensor, targets_N: Tensor, with_correct: bool = False) -> Any:
-    """nll_N in nats, float32 or wider; with `with_correct` also bool[N], whether the target is the arg max."""
+def token_losses(
+    logits_NV: Tensor, targets_N: Tensor, terms: Sequence[str] = (), reference: Reference | None = None
+) -> dict[str, Tensor]:
+    """`nll` [N] in nats, float32 or wider, and the further `terms` (see TERMS) that an objective or evaluation asks for."""
     import torch
     from torch.nn import functional
 
     wide_NV = logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()
-    nll_N = functional.cross_entropy(wide_NV, targets_N, reduction="none")
-    return (nll_N, wide_NV.argmax(dim=-1) == targets_N) if with_correct else nll_N
+    result = {"nll": functional.cross_entropy(wide_NV, targets_N, reduction="none")}
+    for name in terms:
+        result[name] = _term(name, wide_NV, targets_N, reference)
+    return result
+
+
+def _term(name: str, logits_NV: Tensor, targets_N: Tensor, reference: Reference | None) -> Tensor:
+    import torch
+
+    if name == "correct":
+        return logits_NV.argmax(dim=-1) == targets_N
+    if name == "uniform_nll":
+        return torch.logsumexp(logits_NV, dim=-1) - logits_NV.mean(dim=-1)
+    if name == "top_entropy":
+        top_NK = logits_NV.detach().topk(min(TOP_ENTROPY, logits_NV.shape[-1]), dim=-1).values.log_softmax(dim=-1)
+        return -(top_NK.exp() * top_NK).sum(dim=-1)
+    if name == "reference_kl" and reference is not None:
+        hidden_NH, logits_of = reference
+        with torch.no_grad():
+            expected_NV = logits_of(hidden_NH).to(logits_NV.dtype).log_softmax(dim=-1)
+        return (expected_NV.exp() * (expected_NV - logits_NV.log_softmax(dim=-1))).sum(dim=-1)
+    raise KeyError(name)
+
+
+def reference_of(model: Any, inputs: Mapping[str, Any], labels_BT: Tensor) -> Reference:
+    """What `reference_kl` needs of a frozen model whose head is attached: its hidden states at the supervised
+    positions [N, H], and the function that turns rows of them into its logits."""
+    import torch
+
+    head, transform = model.get_output_embeddings(), transform_of(model.config)
+    with torch.no_grad():
+        outputs = getattr(model, model.base_model_prefix)(**inputs, use_cache=False)
+        hidden_NH, _ = select_supervised(outputs.last_hidden_state, labels_BT)
+    return hidden_NH, lambda rows_NH: transform(head(rows_NH))
 
 
 def probe(model: Any, vocab_size: int) -> None:

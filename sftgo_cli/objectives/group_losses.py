@@ -5,7 +5,8 @@ Shapes: N supervised tokens of the micro-batch, S samples, G groups. Sums are fl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ class SupervisedTokens:
     sample_N: Tensor  # int64 in 0..S-1: which sample a token belongs to
     row_weights_S: Tensor  # float64, > 0
     num_groups: int
+    terms: Mapping[str, Tensor] = field(default_factory=dict)  # [N] by name: the objective's `head_terms`
+    columns: Mapping[str, Tensor] = field(default_factory=dict)  # [N] by name: the objective's `token_columns`
+    row_columns: Mapping[str, Tensor] = field(default_factory=dict)  # [S] by name: its `row_columns`
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,24 @@ class StepTotals:
     num_samples: Tensor
     num_tokens: Tensor  # non-padding tokens, supervised or not
     group_weight_G: Tensor  # `weight` per group
+
+
+@dataclass(frozen=True)
+class StepStatistics:
+    """What an objective's `local_statistics` found, before any token of the step has its weight. float64, no graph."""
+
+    own: Tensor  # of this micro-batch
+    parts: tuple[Tensor, ...]  # of every micro-batch of every rank, ranks first: the same on all ranks
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a micro-batch's loss knows of its optimizer step."""
+
+    totals: StepTotals
+    progress: float = 0.0  # completed steps / max(1, max_steps - 1), in [0, 1]
+    state: Mapping[str, Tensor] = field(default_factory=dict)  # of the objective, as the step before left it
+    statistics: StepStatistics | None = None  # where the objective needs the whole step
 
 
 @dataclass(frozen=True)
@@ -56,8 +78,12 @@ class GroupStatistics:
 
 def weighted_nll(tokens: SupervisedTokens) -> Tensor:
     """row weight x token weight x nll per token, float64[N]."""
-    weights_N = tokens.token_weights_N * tokens.row_weights_S[tokens.sample_N]
-    return weights_N * tokens.nll_N.double()
+    return token_weights(tokens) * tokens.nll_N.double()
+
+
+def token_weights(tokens: SupervisedTokens) -> Tensor:
+    """row weight x token weight, float64[N]."""
+    return tokens.token_weights_N * tokens.row_weights_S[tokens.sample_N]
 
 
 def cross_entropy_share(tokens: SupervisedTokens, totals: StepTotals) -> Tensor:
@@ -65,19 +91,43 @@ def cross_entropy_share(tokens: SupervisedTokens, totals: StepTotals) -> Tensor:
     return weighted_nll(tokens).sum() / totals.weight
 
 
-def group_losses(tokens: SupervisedTokens) -> Tensor:
-    """L_k(x) = sum over S_k of w l / sum over S_k of w, float64[S, G]; -inf where a sample has no token of group k."""
+def worst_group_share(tokens: SupervisedTokens, totals: StepTotals) -> Tensor:
+    """sum of r max_k L_k(x) over this micro-batch / sum of r over the step, float64 scalar."""
+    return (tokens.row_weights_S * worst_group(group_losses(tokens))).sum() / totals.row_weight
+
+
+def mean_over_tokens(tokens: SupervisedTokens, step: Step, loss_N: Tensor) -> LocalTerms:
+    """sum of r w f / sum of r w with f = `loss_N`: how every objective ends whose tokens do not know of each other.
+
+    The denominator is that of cross-entropy: no weight that depends on the model enters it.
+    """
+    loss = (token_weights(tokens) * loss_N.double()).sum() / step.totals.weight
+    ce = cross_entropy_share(tokens, step.totals).detach()
+    return LocalTerms(loss=loss, ce_loss=ce, worst_group_loss=worst_group_share(tokens, step.totals).detach())
+
+
+def per_cell(tokens: SupervisedTokens, values_N: Tensor) -> Tensor:
+    """Sums of the values per sample and group, float64[S, G]."""
     import torch
 
     num_samples = tokens.row_weights_S.shape[0]
     cell_N = tokens.sample_N * tokens.num_groups + tokens.group_ids_N
-    size = num_samples * tokens.num_groups
-    zeros = torch.zeros(size, dtype=torch.float64, device=tokens.nll_N.device)
-    sum_C = zeros.index_add(0, cell_N, tokens.token_weights_N * tokens.nll_N.double())
-    weight_C = zeros.index_add(0, cell_N, tokens.token_weights_N)
-    filled_C = weight_C > 0
-    loss_C = torch.where(filled_C, sum_C / torch.where(filled_C, weight_C, 1.0), -torch.inf)
-    return loss_C.view(num_samples, tokens.num_groups)
+    zeros = torch.zeros(num_samples * tokens.num_groups, dtype=torch.float64, device=values_N.device)
+    return zeros.index_add(0, cell_N, values_N).view(num_samples, tokens.num_groups)
+
+
+def mean_where_filled(sum_SG: Tensor, weight_SG: Tensor) -> Tensor:
+    """sum / weight, and -inf where the weight is 0: an empty group never enters a maximum."""
+    import torch
+
+    filled_SG = weight_SG > 0
+    return torch.where(filled_SG, sum_SG / torch.where(filled_SG, weight_SG, 1.0), -torch.inf)
+
+
+def group_losses(tokens: SupervisedTokens) -> Tensor:
+    """L_k(x) = sum over S_k of w l / sum over S_k of w, float64[S, G]; -inf where a sample has no token of group k."""
+    sum_SG = per_cell(tokens, tokens.token_weights_N * tokens.nll_N.double())
+    return mean_where_filled(sum_SG, per_cell(tokens, tokens.token_weights_N))
 
 
 def worst_group(losses_SG: Tensor) -> Tensor:
@@ -101,12 +151,17 @@ def statistics(tokens: SupervisedTokens, totals: StepTotals) -> GroupStatistics:
         worst_SG = (losses_SG == losses_SG.amax(dim=1, keepdim=True)) & filled_S[:, None]
         num_worst_S = worst_SG.sum(dim=1)
         share_SG = worst_SG.double() / num_worst_S.clamp(min=1)[:, None]
-        zeros_G = torch.zeros(tokens.num_groups, dtype=torch.float64, device=losses_SG.device)
         return GroupStatistics(
             worst_share_G=share_SG.sum(dim=0) / totals.num_samples,
             tied_share=(num_worst_S > 1).sum().double() / totals.num_samples,
-            loss_sum_G=zeros_G.index_add(0, tokens.group_ids_N, weighted_nll(tokens).detach()),
-            num_tokens_G=zeros_G.index_add(
-                0, tokens.group_ids_N, torch.ones_like(tokens.group_ids_N, dtype=torch.float64)
-            ),
+            loss_sum_G=per_group(tokens, weighted_nll(tokens)),
+            num_tokens_G=per_group(tokens, torch.ones_like(tokens.token_weights_N)),
         )
+
+
+def per_group(tokens: SupervisedTokens, values_N: Tensor) -> Tensor:
+    """Sums of the values per group over the whole micro-batch, float64[G]."""
+    import torch
+
+    zeros_G = torch.zeros(tokens.num_groups, dtype=torch.float64, device=values_N.device)
+    return zeros_G.index_add(0, tokens.group_ids_N, values_N)

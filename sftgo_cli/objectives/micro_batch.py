@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,19 +14,32 @@ from sftgo_cli.objectives.group_losses import StepTotals, SupervisedTokens
 MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids")
 
 
-def supervised_tokens(nll_N: Tensor, batch: dict[str, Any], num_groups: int) -> SupervisedTokens:
+def supervised_tokens(
+    outputs: Mapping[str, Any],
+    batch: Mapping[str, Any],
+    num_groups: int,
+    token_columns: Sequence[str] = (),
+    row_columns: Sequence[str] = (),
+) -> SupervisedTokens:
     """Per-token columns of the supervised positions, in the order in which the loss head returns their losses.
 
     Position 0 of a sequence predicts nothing and is never supervised (the collator sees to it).
+
+    Args:
+        outputs: the loss head's, by name: `nll` and the further terms that were asked for, each [N].
+        token_columns, row_columns: names of columns of the data that the batch carries for the objective.
     """
     mask_BT = batch["labels"][:, 1:] != IGNORE_INDEX
     return SupervisedTokens(
-        nll_N=nll_N,
+        nll_N=outputs["nll"],
         group_ids_N=batch["group_ids"][:, 1:][mask_BT],
         token_weights_N=batch["token_weights"][:, 1:][mask_BT].double(),
         sample_N=batch["sample_index"][:, 1:][mask_BT],
         row_weights_S=batch["row_weights"],
         num_groups=num_groups,
+        terms={name: value for name, value in outputs.items() if name not in ("nll", "auxiliary_loss")},
+        columns={name: batch[name][:, 1:][mask_BT] for name in token_columns},
+        row_columns={name: batch[name] for name in row_columns},
     )
 
 
@@ -35,7 +48,7 @@ def local_totals(batches: Sequence[dict[str, Any]], num_groups: int, stop_vote: 
     total = torch.zeros(5 + num_groups, dtype=torch.float64)
     total[0] = stop_vote
     for batch in batches:
-        tokens = supervised_tokens(torch.empty(0), batch, num_groups)
+        tokens = supervised_tokens({"nll": torch.empty(0)}, batch, num_groups)
         weights_N = tokens.token_weights_N * tokens.row_weights_S[tokens.sample_N]
         total[1] += weights_N.sum()
         total[2] += tokens.row_weights_S.sum()

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftgo_cli import durable, metrics_log, run_dir
+from sftgo_cli.columns import GROUP_IDS
 from sftgo_cli.data.collation import Collator, needs_one_sequence, pad_token_id
 from sftgo_cli.data.rows import TokenTable, loss_table
 from sftgo_cli.data.sampling import SamplingPlan, SourceRows, StepSampler
 from sftgo_cli.errors import InterruptedRun, StateError, UserError
 from sftgo_cli.evaluation.heldout import evaluation_set
 from sftgo_cli.losses import head
+from sftgo_cli.objectives.training_facts import TrainingFacts
 from sftgo_cli.recipe.schema import Recipe
 from sftgo_cli.training import checkpoints
 from sftgo_cli.training.arguments import first_metric, training_arguments
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from sftgo_cli.training.callbacks import EarlyStopping
+    from sftgo_cli.training.objective_step import StepObjective
     from sftgo_cli.training.trainer import SftgoTrainer
 
 Say = Callable[[str], None]
@@ -218,11 +221,17 @@ def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, console
     from transformers import PrinterCallback
 
     from sftgo_cli.training.callbacks import LogLastStep, Progress, SaveAfterEvaluation
-    from sftgo_cli.training.trainer import SftgoTrainer, StepObjective
+    from sftgo_cli.training.objective_step import asked
+    from sftgo_cli.training.trainer import SftgoTrainer
 
     recipe, rank, world = inputs.recipe, args.process_index, args.world_size
     pad_id = pad_token_id(inputs.tokenizer)
-    table = loss_table(inputs.train)
+    options = recipe.objective.options
+    columns = (
+        asked(inputs.objective, "token_columns", options),
+        asked(inputs.objective, "source_row_columns", options),
+    )
+    table = loss_table(inputs.train, *columns)
     sampler = step_sampler(recipe, inputs.train, table, rank, world)
     stopping = _early_stopping(recipe, args)
     callbacks: list[Any] = [stop, LogLastStep(), Progress(console), *([stopping] if stopping else [])]
@@ -233,8 +242,8 @@ def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, console
         args=args,
         rows=table,
         sampler=sampler,
-        collator=Collator(pad_id, packed=recipe.data.packing, one_sequence=needs_one_sequence(model.config)),
-        objective=StepObjective(inputs.objective, recipe.objective.options, recipe.grouping.num_groups()),
+        collator=Collator(pad_id, recipe.data.packing, None, needs_one_sequence(model.config), *columns),
+        objective=_objective(inputs, table, model, args.device),
         sets={
             name: evaluation_set(datasets, recipe, pad_id, rank, world) for name, datasets in inputs.evaluation.items()
         },
@@ -247,6 +256,39 @@ def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, console
     if inputs.template is not None:
         inputs.tokenizer.chat_template = inputs.template  # saved with the model, so that generation uses the same
     return trainer
+
+
+def _objective(inputs: TrainingInputs, table: TokenTable, model: Any, device: Any) -> StepObjective:
+    import numpy as np
+
+    from sftgo_cli.training.objective_step import StepObjective, asked
+
+    options = inputs.recipe.objective.options
+    num_groups = inputs.recipe.grouping.num_groups()
+
+    def count_tokens() -> Any:
+        counts = [
+            np.bincount(chunk.columns[GROUP_IDS][chunk.supervised], minlength=num_groups) for chunk in table.chunks()
+        ]
+        return np.sum(counts, axis=0)
+
+    def row_values(name: str) -> Any:
+        return np.array([value for chunk in table.chunks() for value in chunk.columns[name]], dtype=np.float64)
+
+    facts = TrainingFacts(count_tokens, row_values, model.get_output_embeddings().weight.shape[0])
+    needs_reference = "reference_kl" in asked(inputs.objective, "head_terms", options)
+    reference = _reference_model(inputs, device) if needs_reference else None
+    return StepObjective(inputs.objective, options, num_groups, facts, reference)
+
+
+def _reference_model(inputs: TrainingInputs, device: Any) -> Any:
+    """The frozen model that the objective compares with, its loss head attached, on this rank's device."""
+    from sftgo_cli.base_model import load_base_model
+
+    recipe = inputs.recipe
+    model = load_base_model(recipe.model, inputs.recipe_dir, recipe.model.dtype)
+    head.attach(model)
+    return model.eval().requires_grad_(False).to(device)
 
 
 def _load_finished(trainer: SftgoTrainer, checkpoint: Path, folder: Path) -> None:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,23 +24,15 @@ from sftgo_cli.data.rows import TokenTable
 from sftgo_cli.data.sampling import StepSampler
 from sftgo_cli.errors import DivergedError, StateError
 from sftgo_cli.evaluation.heldout import EvaluationSet, evaluate_set
+from sftgo_cli.losses.head import reference_of
 from sftgo_cli.objectives.group_losses import StepTotals, SupervisedTokens, statistics
-from sftgo_cli.objectives.micro_batch import MODEL_INPUTS, local_totals, step_totals, supervised_tokens
-from sftgo_cli.recipe.options import MethodOptions
+from sftgo_cli.objectives.micro_batch import MODEL_INPUTS, local_totals, step_totals
 from sftgo_cli.training import checkpoints
+from sftgo_cli.training.objective_step import StepObjective
 from sftgo_cli.training.window import Window
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True)
-class StepObjective:
-    """The chosen objective: its module (`local_loss`, `mixing_weight`), its options, the number of groups."""
-
-    module: ModuleType
-    options: MethodOptions
-    num_groups: int
 
 
 class EpochLoader(DataLoader[Any]):
@@ -114,7 +105,22 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
         self.stop_agreed = stop_votes > 0
         self.window.add_step(totals)
         self._step_rows = []
+        self.objective.begin(totals, self.progress, num_batches)
+        if self.objective.needs_pre_pass:
+            self._pre_pass(batches)
         return batches, totals
+
+    def _pre_pass(self, batches: list[dict[str, Any]]) -> None:
+        """The objective's statistics of all micro-batches, without gradients, leaving the random state untouched: the
+        passes with gradients then draw the same dropout masks."""
+        model = self.model_wrapped
+        model.train()
+        devices = [self.args.device] if self.args.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), torch.no_grad(), self.compute_loss_context_manager():
+            for batch in batches:
+                inputs = self._prepare_inputs(batch)
+                self.objective.observe(self.objective.tokens(self._outputs(model, inputs), inputs))
+        self.objective.share_statistics()
 
     # ---- loss -------------------------------------------------------------------------------------------------------
 
@@ -135,11 +141,9 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
     ) -> Any:
         """World size x this micro-batch's share of the step's loss; gradients are averaged over ranks afterwards."""
         totals: StepTotals = num_items_in_batch
-        outputs = model(
-            **{name: inputs[name] for name in MODEL_INPUTS if name in inputs}, supervised_labels=inputs["labels"]
-        )
-        tokens = supervised_tokens(outputs["nll"], inputs, self.objective.num_groups)
-        terms = self.objective.module.local_loss(tokens, totals, self.objective.options, self.progress)
+        outputs = self._outputs(model, inputs)
+        tokens = self.objective.tokens(outputs, inputs)
+        terms = self.objective.local_loss(tokens, self.all_reduce)
         self.window.add_micro_batch(terms, statistics(tokens, totals))
         self._step_rows.append((inputs["row_ids"], replace(tokens, nll_N=tokens.nll_N.detach())))
         loss = terms.loss * self.accelerator.num_processes
@@ -147,6 +151,17 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
             share = inputs["num_tokens"] / totals.num_tokens * self.accelerator.num_processes
             loss = loss + outputs["auxiliary_loss"] * share
         return (loss, outputs) if return_outputs else loss
+
+    def _outputs(self, model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The wrapped model's per-token losses, and what else the objective asks of its head."""
+        fed = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
+        asked: dict[str, Any] = {}
+        if self.objective.head_terms:
+            asked["terms"] = self.objective.head_terms
+        if self.objective.reference is not None:
+            asked["reference"] = reference_of(self.objective.reference, fed, inputs["labels"])
+        outputs: dict[str, Any] = model(**fed, supervised_labels=inputs["labels"], **asked)
+        return outputs
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """The Trainer's gradient norm, and the last moment to stop a step that would poison the weights."""
@@ -190,10 +205,7 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
         if "loss" in logs:
             line = {
                 **self.window.close(self.all_reduce),
-                "mixing_weight": self.objective.module.mixing_weight(
-                    self.objective.options,
-                    self._progress_at(self.state.global_step - 1),
-                ),
+                "mixing_weight": self.objective.mixing_weight(self._progress_at(self.state.global_step - 1)),
                 "learning_rate": logs["learning_rate"],
                 "grad_norm": logs.get("grad_norm"),
                 "epoch": self.state.epoch,
@@ -283,7 +295,8 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
         elif self.is_world_process_zero():
             checkpoints.save_optimizer(partial, self.optimizer)
             checkpoints.save_scheduler(partial, self.lr_scheduler, self.accelerator.scaler)
-        checkpoints.save_rank_state(partial, self.args.process_index, {"window": self.window.state()})
+        kept = {"window": self.window.state(), "objective": self.objective.saved_state()}
+        checkpoints.save_rank_state(partial, self.args.process_index, kept)
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
             if self.state.best_global_step:
@@ -319,7 +332,9 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             # Not with the random state: the Trainer restores that only after it has drawn the first step's rows.
-            self.window.load(checkpoints.read_rank_state(Path(checkpoint), self.args.process_index)["window"])
+            kept = checkpoints.read_rank_state(Path(checkpoint), self.args.process_index)
+            self.window.load(kept["window"])
+            self.objective.load_state(kept["objective"])
         if checkpoint is None or self._sharded():
             super()._load_optimizer_and_scheduler(checkpoint)
             return

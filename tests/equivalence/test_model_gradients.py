@@ -13,6 +13,7 @@ from sftgo_cli.data.collation import Collator
 from sftgo_cli.data.packing import best_fit_decreasing
 from sftgo_cli.losses import head
 from sftgo_cli.objectives import cross_entropy, sft_go
+from sftgo_cli.objectives.group_losses import Step
 from sftgo_cli.objectives.micro_batch import MODEL_INPUTS, local_totals, step_totals, supervised_tokens
 
 MIXING = 0.9
@@ -90,8 +91,8 @@ def ours(
     value = 0.0
     for batch in batches:
         inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
-        nll = model(**inputs, supervised_labels=batch["labels"])["nll"]
-        terms = objective.local_loss(supervised_tokens(nll, batch, GROUPS), totals, options, 0.0)
+        outputs = model(**inputs, supervised_labels=batch["labels"])
+        terms = objective.local_loss(supervised_tokens(outputs, batch, GROUPS), Step(totals), options)
         terms.loss.backward()
         value += terms.loss.item()
     return value, {name: parameter.grad.clone() for name, parameter in model.named_parameters()}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from sftgo_cli.objectives import cross_entropy, sft_go
-from sftgo_cli.objectives.group_losses import StepTotals, group_losses, statistics, worst_group
+from sftgo_cli.objectives.group_losses import Step, StepTotals, group_losses, statistics, worst_group
 from tests.objectives.reference import cases, expected_loss, tokens_of, totals_of
 
 CASES = [case for case in cases("objective_cases.json") if (case["aggregation"], case["scope"]) == ("max", "sample")]
@@ -36,7 +37,7 @@ def loss_and_gradient(
     samples: list[dict[str, Any]], totals: StepTotals, num_groups: int, mixing: float, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
     tokens, nll = tokens_of(samples, num_groups, dtype)
-    terms = sft_go.local_loss(tokens, totals, sft_go.Options(mixing_weight=mixing), 0.0)
+    terms = sft_go.local_loss(tokens, Step(totals), sft_go.Options(mixing_weight=mixing))
     terms.loss.backward()
     assert nll.grad is not None
     return terms.loss.detach(), nll.grad
@@ -52,7 +53,7 @@ def test_reference_case(case: dict[str, Any], dtype: torch.dtype) -> None:
     tolerance = 1e-12 if dtype == torch.float64 else 1e-6
     totals = totals_of(case["samples"], case["num_groups"])
     tokens, nll = tokens_of(case["samples"], case["num_groups"], dtype)
-    terms = sft_go.local_loss(tokens, totals, sft_go.Options(mixing_weight=case["mixing_weight"]), 0.0)
+    terms = sft_go.local_loss(tokens, Step(totals), sft_go.Options(mixing_weight=case["mixing_weight"]))
     terms.loss.backward()
     expected = case["expected"]
     for value, name in ((terms.loss, "loss"), (terms.ce_loss, "ce_loss"), (terms.worst_group_loss, "worst_group_loss")):
@@ -140,9 +141,9 @@ def test_an_empty_group_never_enters_the_maximum() -> None:
 def test_an_empty_micro_batch_is_an_exact_zero_attached_to_the_graph() -> None:
     hidden = torch.randn(0, 4, requires_grad=True)
     tokens, _ = tokens_of([], 2)
-    tokens = type(tokens)(hidden.sum(dim=1), *list(vars(tokens).values())[1:])
+    tokens = replace(tokens, nll_N=hidden.sum(dim=1))
     totals = totals_of(random_samples(1), 3)
-    terms = sft_go.local_loss(tokens, totals, sft_go.Options(), 0.0)
+    terms = sft_go.local_loss(tokens, Step(totals), sft_go.Options())
     assert terms.loss.item() == 0.0
     terms.loss.backward()
     assert hidden.grad is not None
@@ -162,7 +163,7 @@ def test_mixing_weight_zero_is_cross_entropy() -> None:
     totals = totals_of(samples, 3)
     loss, gradient = loss_and_gradient(samples, totals, 3, 0.0, torch.float64)
     tokens, nll = tokens_of(samples, 3)
-    terms = cross_entropy.local_loss(tokens, totals, cross_entropy.Options(), 0.0)
+    terms = cross_entropy.local_loss(tokens, Step(totals), cross_entropy.Options())
     terms.loss.backward()
     assert nll.grad is not None
     assert loss.item() == terms.loss.item()

@@ -69,7 +69,7 @@ def test_losses_and_gradients_equal_the_models_own_logits(name: str) -> None:
     logits = plain(input_ids=input_ids).logits
     mask = labels[:, 1:] != -100
     expected = functional.cross_entropy(logits[:, :-1][mask], labels[:, 1:][mask], reduction="none")
-    outputs = fused(input_ids=input_ids, supervised_labels=labels, with_correct=True)
+    outputs = fused(input_ids=input_ids, supervised_labels=labels, terms=("correct",))
     assert torch.allclose(outputs["nll"], expected, rtol=1e-12, atol=1e-12)
     assert torch.equal(outputs["correct"], logits[:, :-1][mask].argmax(-1) == labels[:, 1:][mask])
     weights = torch.linspace(0.1, 2.0, len(expected), dtype=torch.float64)
@@ -129,7 +129,7 @@ def test_bfloat16_logits_are_upcast_before_the_softmax() -> None:
     logits = (torch.randn(20, 61, generator=torch.Generator().manual_seed(0)) * 8).to(torch.bfloat16)
     targets = torch.arange(20)
     expected = torch.logsumexp(logits.double(), -1) - logits.double()[torch.arange(20), targets]
-    nll = head.token_losses(logits, targets)
+    nll = head.token_losses(logits, targets)["nll"]
     assert nll.dtype == torch.float32
     assert torch.allclose(nll.double(), expected, rtol=1e-6, atol=1e-6)
 
