@@ -25,9 +25,11 @@ GROUP_IDS = "group_ids"
 TOKEN_WEIGHTS = "token_weights"
 LOSS_WEIGHT = "loss_weight"
 REFERENCE_NLL = "reference_nll"
+BASE_NLL = "base_nll"
+GIVEN_GROUPS = "given_groups"  # int8[L]: the group that the row itself says; becomes group_ids
 PINNED = "pinned"  # bool[L]: special token, token without characters, or end of turn; see grouping.special_tokens
 
-PER_TOKEN = (INPUT_IDS, LABELS, OFFSETS, PINNED, TOKEN_WEIGHTS, TOKEN_SCORES, GROUP_IDS, REFERENCE_NLL)
+PER_TOKEN = (INPUT_IDS, LABELS, OFFSETS, PINNED, TOKEN_WEIGHTS, TOKEN_SCORES, GROUP_IDS, REFERENCE_NLL, BASE_NLL)
 
 
 def features(names: list[str]) -> Features:
@@ -50,6 +52,8 @@ def features(names: list[str]) -> Features:
         LOSS_WEIGHT: Value("float32"),
         TOKEN_SCORES: List(Value("float32")),
         GROUP_IDS: List(Value("int8")),
+        GIVEN_GROUPS: List(Value("int8")),
         REFERENCE_NLL: List(Value("float32")),
+        BASE_NLL: List(Value("float32")),
     }
     return Features({name: known[name] for name in names})

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import Any
 
 from sftgo_cli import objectives, scoring, tuning
-from sftgo_cli.recipe.options import MethodOptions
+from sftgo_cli.recipe.options import MethodChoice, MethodOptions
+from sftgo_cli.recipe.schema import Recipe
 
 PACKAGES: dict[str, tuple[str, dict[str, str]]] = {
     "scoring": ("sftgo_cli.scoring", scoring.METHODS),
@@ -44,3 +46,24 @@ def options_of(section: str, name: str) -> type[MethodOptions] | None:
         return None
     options: type[MethodOptions] = module(section, name).Options
     return options
+
+
+def source_columns(recipe: Recipe, training: bool = True) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns of the data that the recipe's scorer and grouping read, and its objective where the rows are for
+    training: those with a number per token, and those with a number per row."""
+    choices = [("scoring", recipe.scoring), *([("objective", recipe.objective)] if training else [])]
+    chosen = [pair for section, choice in choices for pair in _with_parts(section, choice)]
+    per_token, per_row = (
+        [column for method, options in chosen if hasattr(method, name) for column in getattr(method, name)(options)]
+        for name in ("source_columns", "source_row_columns")
+    )
+    if recipe.grouping.column is not None:
+        per_token.append(recipe.grouping.column.name)
+    return tuple(dict.fromkeys(per_token)), tuple(dict.fromkeys(per_row))
+
+
+def _with_parts(section: str, choice: MethodChoice) -> list[tuple[ModuleType, Any]]:
+    """The module and the options of a method, and of those that its options name."""
+    method = module(section, choice.name)
+    parts = method.parts(choice.options) if hasattr(method, "parts") else []
+    return [(method, choice.options), *(pair for part in parts for pair in _with_parts(section, part))]

@@ -7,6 +7,7 @@ by section and name, never known by name here.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,6 @@ from sftgo_cli.recipe.schema import Recipe
 if TYPE_CHECKING:
     from sftgo_cli.data.preparation_report import PreparationReport
     from sftgo_cli.data.stages import Rows
-    from sftgo_cli.evaluation.generate import Decoding
     from sftgo_cli.training.run import TrainingInputs
 
 Say = Callable[[str], None]
@@ -43,18 +43,25 @@ def load(path: Path, overrides: Sequence[str]) -> LoadedRecipe:
     return load_recipe(path, overrides, methods)
 
 
-def prepare(loaded: LoadedRecipe, say: Say) -> PreparedData:
+def prepare(loaded: LoadedRecipe, say: Say, num_processes: int | None = None, console: Any = None) -> PreparedData:
     """Run or reuse every data stage of a recipe; `say` gets one line about every stage that does work.
+
+    Args:
+        num_processes: `-n`, for scorers that run a model; None for one per accelerator.
+        console: shows progress where it is a terminal; else lines do.
 
     Raises:
         UserError: anything wrong with the data, the tokenizer, the template or the scores.
     """
     from sftgo_cli.data.preparation_report import refuse_unsupervised
     from sftgo_cli.data.sampling import check_drawn
+    from sftgo_cli.data.segments import given_groups
     from sftgo_cli.data.stages import Tokenizing, held_out, tokenized
     from sftgo_cli.data.templates import resolve_chat_template
     from sftgo_cli.data.tokenizer import load_tokenizer
-    from sftgo_cli.scoring.group_stage import grouped
+    from sftgo_cli.scoring.context import ScoringContext
+    from sftgo_cli.scoring.group_stage import check_given, grouped
+    from sftgo_cli.scoring.reference_nll import check_objective, with_reference_nll
     from sftgo_cli.scoring.stages import scored
 
     recipe = loaded.recipe
@@ -62,11 +69,17 @@ def prepare(loaded: LoadedRecipe, say: Say) -> PreparedData:
     tokenizer = load_tokenizer(recipe.model, loaded.source_dir)
     template = resolve_chat_template(recipe.data.chat_template, tokenizer, loaded.source_dir)
     scorer = methods.module("scoring", recipe.scoring.name)
-    keep = scorer.source_columns(recipe.scoring.options) if hasattr(scorer, "source_columns") else ()
-    job = Tokenizing(recipe.data, loaded.source_dir, tokenizer, template, tuple(keep), say)
-
+    objective = methods.module("objective", recipe.objective.name)
+    check_objective(recipe.objective, objective, recipe.scoring, scorer)
+    if hasattr(objective, "check"):
+        objective.check(recipe.objective.options, recipe.grouping.num_groups())
+    keep, keep_row = methods.source_columns(recipe)
+    given = given_groups(recipe.grouping)
+    job = Tokenizing(recipe.data, loaded.source_dir, tokenizer, template, keep, say, keep_row, given)
     train, reports = tokenized({f"train.{number}": source for number, source in enumerate(recipe.data.train)}, job)
     refuse_unsupervised(reports, recipe.data.max_unsupervised_fraction)
+    keep, keep_row = methods.source_columns(recipe, training=False)
+    job = dataclasses.replace(job, keep_columns=keep, keep_row_columns=keep_row)
     evaluation: dict[str, Rows] = {}
     for name, source in recipe.data.eval.items():
         if source.fraction is None:
@@ -77,11 +90,36 @@ def prepare(loaded: LoadedRecipe, say: Say) -> PreparedData:
     check_drawn([len(dataset) for dataset in train.datasets], [source.weight for source in recipe.data.train])
     evaluation |= heldout
 
-    def finished(rows: Rows) -> Rows:
-        return grouped(scored(rows, train, recipe.scoring, scorer, say), recipe.grouping, say)
+    processes = _scoring_processes(num_processes)
+    context = ScoringContext(recipe.model, loaded.source_dir, tokenizer, find_run, processes, say, console)
+    check_given([train, *evaluation.values()], recipe.grouping)
+    sets = {"": train} | {name: evaluation[name] for name in recipe.data.eval}
+    sets = {name: scored(rows, train, recipe.scoring, scorer, context, say) for name, rows in sets.items()}
+    done = {name: grouped(rows, sets[""], recipe.grouping, say) for name, rows in sets.items()}
+    done[""] = with_reference_nll(done[""], train, recipe.objective, objective, context)
+    return PreparedData(done.pop(""), done, reports, tokenizer, template, recipe.grouping.num_groups())
 
-    ordered = {name: finished(evaluation[name]) for name in recipe.data.eval}
-    return PreparedData(finished(train), ordered, reports, tokenizer, template, recipe.grouping.num_groups())
+
+def _scoring_processes(asked: int | None) -> int:
+    """Processes of a scorer that runs a model: as asked, else one per accelerator; one in each rank of a training."""
+    from sftgo_cli.training import launch
+
+    return 1 if launch.inside_launcher() else asked or max(1, launch.num_accelerators())
+
+
+def find_run(target: Path) -> Path:
+    """The folder of the finished run of a recipe (its file, or the run's folder).
+
+    Raises:
+        UserError: there is no such recipe, or it was not trained to its end.
+    """
+    from sftgo_cli.run_dir import finished_run
+
+    loaded, folder = open_target(target, [])
+    run = finished_run(str(folder or loaded.recipe.training.output_dir))
+    if run is None:
+        raise UserError("the recipe has no finished run", str(target), f"train it first: sftgo train {target}")
+    return run.resolve()
 
 
 def _check_context(recipe: Recipe, recipe_dir: Path) -> None:
@@ -118,6 +156,7 @@ def select_rows(
     Raises:
         UserError: there is no such set or row.
     """
+    import pyarrow.compute
     from datasets import concatenate_datasets
 
     if set_name is not None and set_name not in data.evaluation:
@@ -127,9 +166,9 @@ def select_rows(
     datasets = (data.train if set_name is None else data.evaluation[set_name]).datasets
     if row_id is not None:
         for dataset in datasets:
-            ids = list(dataset["row_id"])
-            if row_id in ids:
-                return [dataset[ids.index(row_id)]]
+            place = pyarrow.compute.index(dataset.data.table.column("row_id"), row_id).as_py()
+            if place >= 0:
+                return [dataset[place]]
         raise UserError(f"there is no row {row_id!r}", "--row", "ids are the rows' own, or <file>:<number>")
     if len(datasets) > 1:
         shared = [name for name in datasets[0].column_names if all(name in part.column_names for part in datasets)]
@@ -151,7 +190,7 @@ def train(
     """Check the folder, run the data stages, then train here or in ranks of their own; returns the exit code.
 
     Args:
-        num_processes: `-n`, or None for one per accelerator.
+        num_processes: `-n`, for the ranks and for a scorer that runs a model; None for one per accelerator.
         launch_flags: flags for `accelerate launch`.
         arguments: the command line that a rank runs: `train RECIPE overrides`.
     """
@@ -161,7 +200,7 @@ def train(
 
     check_output_dir(loaded.recipe.training.output_dir)
     check_names(loaded.recipe)
-    data = prepare(loaded, say)
+    data = prepare(loaded, say, num_processes, console)
     if launch.inside_launcher():
         launch.check_expected()
     else:
@@ -178,7 +217,9 @@ def train(
 def training_inputs(loaded: LoadedRecipe, data: PreparedData, world_size: int) -> TrainingInputs:
     """Everything a rank needs, as plain data."""
     from sftgo_cli.base_model import model_fingerprint
+    from sftgo_cli.reference_model import reference_fingerprint
     from sftgo_cli.run_dir import RunIdentity, check_output_dir
+    from sftgo_cli.training.objective_reference import objective_reference
     from sftgo_cli.training.run import TrainingInputs
 
     recipe = loaded.recipe
@@ -187,6 +228,10 @@ def training_inputs(loaded: LoadedRecipe, data: PreparedData, world_size: int) -
         "base model": model_fingerprint(recipe.model, loaded.source_dir),
         "row formats": [report.format for report in data.reports[: len(recipe.data.train)]],
     }
+    objective = methods.module("objective", recipe.objective.name)
+    reference = objective_reference(recipe, objective, loaded.source_dir, data.tokenizer, find_run)
+    if reference is not None:
+        content["reference model"] = reference_fingerprint(reference)
     folder = check_output_dir(recipe.training.output_dir)
     return TrainingInputs(
         recipe=recipe,
@@ -198,7 +243,8 @@ def training_inputs(loaded: LoadedRecipe, data: PreparedData, world_size: int) -
         tokenizer=data.tokenizer,
         template=data.template,
         tuner=methods.module("tuning", recipe.tuning.name),
-        objective=methods.module("objective", recipe.objective.name),
+        objective=objective,
+        reference=reference,
     )
 
 
@@ -207,40 +253,6 @@ def estimate(loaded: LoadedRecipe, data: PreparedData, num_processes: int) -> li
     from sftgo_cli.training.estimate import estimate_lines
 
     return estimate_lines(training_inputs(loaded, data, num_processes), num_processes)
-
-
-def evaluate(target: Path, overrides: Sequence[str], base: bool, say: Say, console: Any) -> dict[str, dict[str, Any]]:
-    """Measure the evaluation sets with a run's model, or with a recipe's base model; results by set.
-
-    A run's results also go to its evaluation/<set>.json. A recipe whose output_dir holds a finished run means that run,
-    unless `base` is given.
-
-    Raises:
-        UserError: there is no evaluation set, or no model.
-    """
-    from sftgo_cli.evaluation.evaluate import EvaluationJob, evaluate_sets
-    from sftgo_cli.run_dir import finished_run
-
-    loaded, run = open_target(target, overrides)
-    recipe = loaded.recipe
-    names = recipe.evaluation.sets if recipe.evaluation.sets is not None else list(recipe.data.eval)
-    if not names:
-        raise UserError("there is no evaluation set", f"{target}: data.eval", "add one, or hold rows out by fraction")
-    if recipe.evaluation.tasks:
-        say(
-            f"evaluation.tasks ({', '.join(recipe.evaluation.tasks)}): this version runs no lm-evaluation-harness tasks"
-        )
-    run = None if base else run or finished_run(recipe.training.output_dir)
-    data = prepare(loaded, say)
-    say(f"evaluating the trained model of {run}" if run else f"evaluating the base model {recipe.model.name_or_path}")
-    job = EvaluationJob(
-        recipe=recipe,
-        recipe_dir=loaded.source_dir,
-        run_dir=run,
-        sets={name: data.evaluation[name] for name in names},
-        tokenizer=data.tokenizer,
-    )
-    return evaluate_sets(job, console)
 
 
 def open_target(target: Path, overrides: Sequence[str]) -> tuple[LoadedRecipe, Path | None]:
@@ -254,49 +266,3 @@ def open_target(target: Path, overrides: Sequence[str]) -> tuple[LoadedRecipe, P
     if not (target / RESOLVED).is_file():
         raise UserError("not a run folder: it has no recipe.resolved.yaml", str(target), "give a recipe or a run")
     return load(target / RESOLVED, overrides), target
-
-
-def generate(
-    target: Path,
-    overrides: Sequence[str],
-    base: bool,
-    prompts: Sequence[str],
-    decoding: Decoding,
-    raw: bool,
-    say: Say,
-    console: Any,
-) -> list[str]:
-    """Completions of the prompts by a run's model, or a recipe's (its finished run's, else its base model)."""
-    from rich.progress import Progress
-
-    from sftgo_cli.data.templates import resolve_chat_template
-    from sftgo_cli.data.tokenizer import load_tokenizer
-    from sftgo_cli.evaluation.evaluate import load_for_inference
-    from sftgo_cli.evaluation.generate import complete, prompt_format_of
-    from sftgo_cli.run_dir import finished_run, row_formats
-
-    loaded, run = open_target(target, overrides)
-    recipe = loaded.recipe
-    run = None if base else run or finished_run(recipe.training.output_dir)
-    tokenizer = load_tokenizer(recipe.model, loaded.source_dir)
-    tokenizer.chat_template = resolve_chat_template(recipe.data.chat_template, tokenizer, loaded.source_dir)
-    say(f"completing with {f'the trained model of {run}' if run else f'the base model {recipe.model.name_or_path}'}")
-    wrapping = prompt_format_of(tokenizer.chat_template is not None, row_formats(run) if run else [], raw)
-    model, _ = load_for_inference(recipe, loaded.source_dir, run)
-    with Progress(console=console, disable=not console.is_terminal or len(prompts) < 2, transient=True) as progress:
-        task = progress.add_task("generating", total=len(prompts))
-        return complete(model, tokenizer, prompts, decoding, wrapping, lambda count: progress.advance(task, count))
-
-
-def merge(run: Path, output: Path) -> None:
-    """Write a run's merged model to a new folder. Raises UserError when the run has no adapter or the folder is not new."""
-    from sftgo_cli.data.stages import check_new_folder
-    from sftgo_cli.data.tokenizer import load_tokenizer
-    from sftgo_cli.tuning.merge import merge_adapter
-
-    check_new_folder(output)
-    loaded, folder = open_target(run, [])
-    if folder is None:
-        raise UserError("merge takes a run's folder", str(run), "give training.output_dir of the recipe")
-    tokenizer = load_tokenizer(loaded.recipe.model, loaded.source_dir)
-    merge_adapter(folder, loaded.recipe.model, loaded.source_dir, output, tokenizer)

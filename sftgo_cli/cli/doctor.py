@@ -36,7 +36,7 @@ def doctor(
 
     missing = missing_for(pipeline.load(recipe, []).recipe)
     for line in missing:
-        out.print(f"missing: {line}", style="red", highlight=False)
+        out.print(f"missing: {line}", style="red", highlight=False, soft_wrap=True)
     if not missing:
-        out.print(f"{recipe}: nothing is missing", style="green", highlight=False)
+        out.print(f"{recipe}: nothing is missing", style="green", highlight=False, soft_wrap=True)
     return 3 if missing else 0

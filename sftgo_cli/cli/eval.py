@@ -20,12 +20,12 @@ def evaluate(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table")] = False,
 ) -> int:
     """Measure the evaluation sets: loss, perplexity, token accuracy, worst group and every group."""
-    from sftgo_cli import pipeline
+    from sftgo_cli import model_use
     from sftgo_cli.report.run_tables import evaluation_table
 
     quiet_libraries()
     out = console(stderr=json_output)
-    results = pipeline.evaluate(target, overrides or [], base, say, out)
+    results = model_use.evaluate(target, overrides or [], base, say, out)
     if json_output:
         print_json(results)
     else:

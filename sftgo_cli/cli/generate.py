@@ -29,7 +29,7 @@ def generate(
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
 ) -> int:
     """Complete one prompt, or every prompt of a jsonl file."""
-    from sftgo_cli import pipeline
+    from sftgo_cli import model_use
     from sftgo_cli.errors import UserError
     from sftgo_cli.evaluation.generate import Decoding, read_prompts, write_completions
 
@@ -39,7 +39,7 @@ def generate(
     quiet_libraries()
     decoding = Decoding(max_new_tokens, temperature, top_p, seed, batch_size)
     texts = [str(row[column]) for row in rows]
-    completions = pipeline.generate(target, overrides or [], base, texts, decoding, raw, say, console(stderr=True))
+    completions = model_use.generate(target, overrides or [], base, texts, decoding, raw, say, console(stderr=True))
     if output_file is not None:
         write_completions(output_file, rows, completions)
         say(f"wrote {len(completions)} completions to {output_file}")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sftgo_cli.cli.output import Overrides, RecipePath, console, quiet_libraries, say
+
+if TYPE_CHECKING:
+    from sftgo_cli.recipe.load import LoadedRecipe
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -33,6 +36,10 @@ def inspect(
         str | None, typer.Option("--set", help="An evaluation set instead of the training rows")
     ] = None,
     color_by: Annotated[ColorBy, typer.Option(help="What decides a token's color")] = ColorBy.group,
+    compare: Annotated[
+        str | None,
+        typer.Option(metavar="SCORERS", help="Each row under several scorers, as in `sftgo score --compare`"),
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page here instead")] = None,
 ) -> int:
     """Show rows of RECIPE as they will be trained, every token colored by its group."""
@@ -40,8 +47,11 @@ def inspect(
 
     loaded = pipeline.load(recipe, overrides or [])
     quiet_libraries()
-    data = pipeline.prepare(loaded, say)
-    chosen = pipeline.select_rows(data, set_name, start, rows or (5 if html is None else 40), row)
+    num_rows = rows or (5 if html is None else 40)
+    if compare is not None:
+        return _compare(loaded, compare, (set_name, start, num_rows, row), color_by, html)
+    data = pipeline.prepare(loaded, say, console=console(stderr=True))
+    chosen = pipeline.select_rows(data, set_name, start, num_rows, row)
     if html is None:
         from sftgo_cli.report.inspect_terminal import render_rows
 
@@ -51,13 +61,54 @@ def inspect(
             out.print(part)
         return 0
     from sftgo_cli import durable
+    from sftgo_cli.report.group_names import grouping_text
     from sftgo_cli.report.inspect_html import render_html
     from sftgo_cli.report.score_table import score_statistics
 
     summaries = score_statistics(data.train.datasets, data.tokenizer, data.num_groups)
-    cuts = ", ".join(f"{cut:g}" for cut in loaded.recipe.grouping.cuts())
-    method = f"scored by {loaded.recipe.scoring.name}, cut at {cuts} from the top"
+    method = f"scored by {loaded.recipe.scoring.name}, {grouping_text(loaded.recipe.grouping)}"
     page = render_html(chosen, f"{recipe.name}: token groups", summaries, method, tokenizer=data.tokenizer)
     durable.write_text(html, page)
     say(f"wrote {len(chosen)} rows to {html}")
+    return 0
+
+
+def _compare(
+    loaded: LoadedRecipe,
+    scorers: str,
+    selection: tuple[str | None, int, int, str | None],
+    color_by: ColorBy,
+    html: Path | None,
+) -> int:
+    """The rows of `selection` (set, start, number, id) under every scorer."""
+    from sftgo_cli import durable, pipeline
+    from sftgo_cli.comparison import prepare_each
+    from sftgo_cli.report.agreement import agreement
+    from sftgo_cli.report.agreement_table import agreement_html
+    from sftgo_cli.report.group_names import grouping_text
+    from sftgo_cli.report.inspect_html import render_compared_html
+    from sftgo_cli.report.inspect_terminal import render_compared
+
+    views = prepare_each(loaded, scorers, say, console=console(stderr=True), set_name=selection[0])
+    chosen = {label: pipeline.select_rows(data, *selection) for label, data in views.items()}
+    first = next(iter(views.values()))
+    if html is None:
+        out = console()
+        for part in render_compared(chosen, color_by.value, num_groups=first.num_groups, tokenizer=first.tokenizer):
+            out.print(part)
+        return 0
+    grouping = loaded.recipe.grouping
+    shown = {label: data.evaluation[selection[0]] if selection[0] else data.train for label, data in views.items()}
+    datasets = {label: shown_rows.datasets for label, shown_rows in shown.items()}
+    summary = agreement_html(agreement(datasets, first.num_groups, grouping.special_tokens))
+    page = render_compared_html(
+        chosen,
+        f"{loaded.path.name}: {', '.join(views)}",
+        summary,
+        grouping_text(grouping),
+        num_groups=first.num_groups,
+        tokenizer=first.tokenizer,
+    )
+    durable.write_text(html, page)
+    say(f"wrote {len(next(iter(chosen.values())))} rows to {html}")
     return 0

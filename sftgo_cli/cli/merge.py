@@ -18,9 +18,9 @@ def merge(
     output: Annotated[Path, typer.Option(help="New folder for the merged model")],
 ) -> int:
     """Write a plain model with the run's adapter merged in, for any tool."""
-    from sftgo_cli import pipeline
+    from sftgo_cli import model_use
 
     quiet_libraries()
-    pipeline.merge(run, output)
+    model_use.merge(run, output)
     say(f"wrote the merged model to {output}")
     return 0

@@ -34,7 +34,10 @@ def methods(
             table.add_column(column)
         for name in tables.names(kind):
             module = tables.module(kind, name)
-            options = [f"{key}: {field.default!r}" for key, field in module.Options.model_fields.items()]
+            options = [
+                f"{key}: {'(required)' if field.is_required() else repr(field.default)}"
+                for key, field in module.Options.model_fields.items()
+            ]
             described = Text(f"{tables.summary(kind, name)}\n") + Text(module.SOURCE, style="dim")
             table.add_row(Text(name, style="bold"), described, "\n".join(options) or "-")
         console().print(table)

@@ -17,7 +17,8 @@ def train(
     recipe: RecipePath,
     overrides: Overrides = None,
     num_processes: Annotated[
-        int | None, typer.Option("-n", "--num-processes", min=1, help="Processes; default: one per accelerator")
+        int | None,
+        typer.Option("-n", "--num-processes", min=1, help="Processes, for scoring too; default: one per accelerator"),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, estimate memory and steps, stop")

@@ -67,6 +67,23 @@ def read_weight(value: Any, name: str, where: str) -> float:
     return float(value)
 
 
+def read_number(values: Mapping[str, Any], name: str, where: str) -> float:
+    """A per-row column that must hold a number, finite also as float32.
+
+    Raises:
+        UserError: the column is missing or holds something else.
+    """
+    if name not in values:
+        raise missing_column(name, values, where)
+    value, column = values[name], f"{where}, column {name}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        kind = "null" if value is None else type(value).__name__
+        raise UserError(f"expected a number, found {kind}", column, "give one number per row")
+    if not math.isfinite(value) or abs(value) > 3.4e38:
+        raise UserError(f"the number {value} is not finite", column, "give one finite number per row")
+    return float(value)
+
+
 def read_weights(value: Any, where: str) -> list[float]:
     """`token_weights`: one multiplier per token.
 

@@ -35,7 +35,8 @@ class Collator:
     """Callable for torch's DataLoader: list of bins (lists of rows) -> dict of tensors.
 
     Keys: input_ids, labels, group_ids, sample_index int64[B, T]; token_weights float32[B, T]; row_weights float64[S];
-    num_tokens (non-padding) int64 scalar; row_ids list of S strings; position_ids or attention_mask int64[B, T].
+    num_tokens (non-padding) int64 scalar; row_ids list of S strings; position_ids or attention_mask int64[B, T];
+    sample_ends list of S integers: where each sample's supervised tokens end when all are laid out flat.
     """
 
     def __init__(
@@ -66,10 +67,12 @@ class Collator:
         row_weights: list[float] = []
         own: dict[str, list[float]] = {name: [] for name in self.row_columns}
         row_ids: list[str] = []
+        num_supervised = [0]
         for number, rows in enumerate(bins):
             end = 0
             for row in rows:
                 end = self._place(arrays, number, end, row, len(row_ids))
+                num_supervised.append(int(np.count_nonzero(np.asarray(row[LABELS])[1:] != IGNORE_INDEX)))
                 row_weights.append(float(row.get(LOSS_WEIGHT, 1.0)))
                 row_ids.append(str(row.get(ROW_ID, len(row_ids))))
                 for name, values in own.items():
@@ -84,6 +87,7 @@ class Collator:
         batch |= {name: torch.tensor(values, dtype=torch.float64) for name, values in own.items()}
         batch["num_tokens"] = torch.tensor(sum(lengths))
         batch["row_ids"] = row_ids
+        batch["sample_ends"] = np.cumsum(num_supervised)[1:].tolist()
         return batch
 
     def _blank(self, shape: tuple[int, int]) -> dict[str, Any]:

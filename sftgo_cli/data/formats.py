@@ -9,7 +9,7 @@ counted.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,12 +17,21 @@ from sftgo_cli.data.cells import (
     close_column,
     missing_column,
     read_integers,
+    read_number,
     read_numbers,
     read_text,
     read_weight,
     read_weights,
 )
-from sftgo_cli.data.messages import Message, from_openai, from_sharegpt, message_weights, read_tools
+from sftgo_cli.data.messages import (
+    Message,
+    from_openai,
+    from_sharegpt,
+    message_segments,
+    message_weights,
+    read_tools,
+)
+from sftgo_cli.data.segments import Segment, is_segment_list, read_response
 from sftgo_cli.data.sources import RawRow
 from sftgo_cli.errors import UserError
 
@@ -61,21 +70,25 @@ ALPACA_WITHOUT_INPUT = (
 
 @dataclass(frozen=True)
 class ChatBody:
-    """Messages for a chat template. Those before `first_answer` are prompt; `weights` is one per message."""
+    """Messages for a chat template. Those before `first_answer` are prompt; `weights` is one per message; `segments`
+    are those of the assistant messages that have some."""
 
     messages: list[Message]
     tools: list[dict[str, Any]] | None = None
     first_answer: int = 0
     weights: list[float] | None = None
+    segments: dict[int, tuple[Segment, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class PairBody:
-    """One prompt and its response; `plain_prompt` is the text before the response where there is no chat template."""
+    """One prompt and its response; `plain_prompt` is the text before the response where there is no chat template;
+    `segments` are those of the response, if it came in some."""
 
     prompt: str
     response: str
     plain_prompt: str
+    segments: tuple[Segment, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +109,8 @@ class TokenBody:
 
 @dataclass(frozen=True)
 class Sample:
-    """One checked row. `token_weights` and `token_columns` are the user's own lists, one value per token of the row."""
+    """One checked row. `token_weights` and `token_columns` are the user's own lists, one value per token of the row;
+    `row_columns` are the user's own numbers, one per row."""
 
     row_id: str
     where: str
@@ -104,6 +118,7 @@ class Sample:
     loss_weight: float | None = None
     token_weights: list[float] | None = None
     token_columns: dict[str, list[float]] = field(default_factory=dict)
+    row_columns: dict[str, float] = field(default_factory=dict)
 
 
 def detect_format(columns: Sequence[str]) -> Format:
@@ -158,8 +173,15 @@ def used_columns(fmt: Format) -> set[str]:
     return {*REQUIRED[fmt], *OPTIONAL[fmt], *EVERY_FORMAT}
 
 
-def to_sample(row: RawRow, fmt: Format, columns_map: Mapping[str, str], keep_columns: Collection[str] = ()) -> Sample:
-    """One raw row, checked and read; `keep_columns` are lists of numbers, one per token, passed through.
+def to_sample(
+    row: RawRow,
+    fmt: Format,
+    columns_map: Mapping[str, str],
+    keep_columns: Collection[str] = (),
+    keep_row_columns: Iterable[str] = (),
+) -> Sample:
+    """One raw row, checked and read; `keep_columns` are lists of numbers, one per token, passed through;
+    `keep_row_columns` are single finite numbers.
 
     Raises:
         UserError: a column is missing, null or of the wrong type, a role unknown, a weight negative or not finite.
@@ -177,6 +199,7 @@ def to_sample(row: RawRow, fmt: Format, columns_map: Mapping[str, str], keep_col
         loss_weight=None if loss_weight is None else read_weight(loss_weight, "loss_weight", row.where),
         token_weights=None if weights is None else read_weights(weights, row.where),
         token_columns={name: read_numbers(values, name, row.where) for name in keep_columns},
+        row_columns={name: read_number(values, name, row.where) for name in keep_row_columns},
     )
 
 
@@ -192,42 +215,54 @@ def _body(values: dict[str, Any], fmt: Format, where: str) -> ChatBody | PairBod
     tools = read_tools(values.get("tools"), where)
     if fmt == "messages":
         messages = from_openai(values["messages"], "messages", where)
-        return ChatBody(messages, tools, weights=message_weights(values["messages"], "messages", where))
+        return ChatBody(
+            messages,
+            tools,
+            weights=message_weights(values["messages"], "messages", where),
+            segments=message_segments(values["messages"], "messages", where),
+        )
     system = None if values.get("system") is None else read_text(values, "system", where)
+    before = 1 if system else 0
     return ChatBody(
         from_sharegpt(values["conversations"], system, where),
         tools,
-        weights=message_weights(values["conversations"], "conversations", where, num_before=1 if system else 0),
+        weights=message_weights(values["conversations"], "conversations", where, before),
+        segments=message_segments(values["conversations"], "conversations", where, before),
     )
 
 
 def _alpaca(values: dict[str, Any], where: str) -> PairBody:
     instruction = read_text(values, "instruction", where)
     extra = "" if values.get("input") is None else read_text(values, "input", where)
-    response = read_text(values, "output", where)
+    response, segments = read_response(values, "output", where)
     if not extra:
-        return PairBody(instruction, response, ALPACA_WITHOUT_INPUT.format(instruction=instruction))
+        return PairBody(instruction, response, ALPACA_WITHOUT_INPUT.format(instruction=instruction), segments)
     plain = ALPACA_WITH_INPUT.format(instruction=instruction, input=extra)
-    return PairBody(f"{instruction}\n{extra}", response, plain)
+    return PairBody(f"{instruction}\n{extra}", response, plain, segments)
 
 
 def _prompt_completion(values: dict[str, Any], where: str) -> PairBody | ChatBody:
     prompt, completion = values["prompt"], values["completion"]
-    if not isinstance(prompt, list) and not isinstance(completion, list):
+    is_text = not isinstance(completion, list) or is_segment_list(completion)
+    if not isinstance(prompt, list) and is_text:
         text = read_text(values, "prompt", where)
-        return PairBody(text, read_text(values, "completion", where), text)
+        response, segments = read_response(values, "completion", where)
+        return PairBody(text, response, text, segments)
     before: list[Message]
     if isinstance(prompt, list):
         before = from_openai(prompt, "prompt", where) if prompt else []
     else:
         before = [{"role": "user", "content": read_text(values, "prompt", where)}]
-    if isinstance(completion, list):
-        after = from_openai(completion, "completion", where)
-        weights = message_weights(completion, "completion", where, num_before=len(before))
+    weights = None
+    if is_text:
+        response, segments = read_response(values, "completion", where)
+        after: list[Message] = [{"role": "assistant", "content": response}]
+        by_message = {len(before): segments} if segments else {}
     else:
-        after = [{"role": "assistant", "content": read_text(values, "completion", where)}]
-        weights = None
-    return ChatBody([*before, *after], read_tools(values.get("tools"), where), len(before), weights)
+        after = from_openai(completion, "completion", where)
+        weights = message_weights(completion, "completion", where, len(before))
+        by_message = message_segments(completion, "completion", where, len(before))
+    return ChatBody([*before, *after], read_tools(values.get("tools"), where), len(before), weights, by_message)
 
 
 def _tokenized(values: dict[str, Any], where: str) -> TokenBody:

@@ -1,7 +1,8 @@
 """Chat messages: OpenAI's and ShareGPT's forms, checked and brought into the one form that chat templates read.
 
 A message is a dict with `role` and text `content`; whatever else it carries (`tool_calls`, `reasoning_content`, `name`,
-...) is passed on to the template, without keys that are null. Text parts are joined. Arguments of a tool call that are
+...) is passed on to the template, without keys that are null. Text parts are joined; where parts of an assistant message
+say `train` or `group` they are its segments, which `message_segments` reads. Arguments of a tool call that are
 JSON text become an object, as templates expect, and tools given as JSON text become a list.
 """
 
@@ -11,6 +12,7 @@ import json
 from typing import Any
 
 from sftgo_cli.data.cells import read_weight
+from sftgo_cli.data.segments import Segment, has_marks, read_segments
 from sftgo_cli.errors import UserError, nearest
 
 Message = dict[str, Any]
@@ -69,6 +71,30 @@ def message_weights(value: list[dict[str, Any]], column: str, where: str, num_be
         weight = message.get(WEIGHT)
         weights.append(1.0 if weight is None else read_weight(weight, f"{column}[{index}].{WEIGHT}", where))
     return weights
+
+
+def message_segments(
+    value: list[dict[str, Any]], column: str, where: str, num_before: int = 0
+) -> dict[int, tuple[Segment, ...]]:
+    """The segments of each (checked) message whose content parts say `train` or `group`, by its number after
+    `num_before` other messages.
+
+    Raises:
+        UserError: a segment is faulty, or the message is not the assistant's.
+    """
+    found = {}
+    for index, message in enumerate(value):
+        key = "value" if "from" in message else "content"
+        if not has_marks(message.get(key)):
+            continue
+        place = f"{where}, column {column}[{index}].{key}"
+        role = message.get("from", message.get("role"))
+        if SHAREGPT_ROLES.get(str(role)) != "assistant" or role == "function_call":
+            raise UserError(
+                f"a message of {role!r} has segments", place, "only the assistant's messages have `train` and `group`"
+            )
+        found[num_before + index] = read_segments(message[key], place)
+    return found
 
 
 def read_tools(value: Any, where: str) -> list[dict[str, Any]] | None:

@@ -17,6 +17,7 @@ from sftgo_cli import columns
 from sftgo_cli.data.formats import Format, Sample, TokenBody, detect_format, rename, to_sample, used_columns
 from sftgo_cli.data.preparation_report import PreparationReport, Tally
 from sftgo_cli.data.rendering import Renderer, make_renderer, render_sample
+from sftgo_cli.data.segments import GivenGroups
 from sftgo_cli.data.sources import RawRow, ResolvedSource, read_rows
 from sftgo_cli.data.tokenization import Encoder, TokenRow, cut, encode_texts, encode_tokens, make_encoder
 from sftgo_cli.errors import EnvironmentProblem, UserError, UserErrors
@@ -55,7 +56,14 @@ class _Job:
     columns_map: dict[str, str]
     data: DataSection
     keep_columns: tuple[str, ...]
+    keep_row_columns: tuple[str, ...]
+    given: GivenGroups | None
     encoder: Encoder
+
+    @property
+    def own_columns(self) -> tuple[str, ...]:
+        """The user's columns, per token and per row."""
+        return self.keep_columns + self.keep_row_columns
 
 
 def prepare_rows(
@@ -67,9 +75,12 @@ def prepare_rows(
     keep_columns: Sequence[str],
     out_file: Path,
     on_rows: Callable[[int], None] = lambda num_rows: None,
+    keep_row_columns: Sequence[str] = (),
+    given: GivenGroups | None = None,
 ) -> Prepared:
     """The source as a data set with the columns row_id, source, text, input_ids, labels, offsets, pinned, with
-    token_weights and loss_weight where a row carries some, and with `keep_columns` (float32[L] each).
+    token_weights and loss_weight where a row carries some, with `keep_columns` (float32[L] each) and `keep_row_columns`
+    (float32 each), and with given_groups (int8[L]) where `given` asks for them.
 
     `template` is the chat template's source (see `resolve_chat_template`) or None. `out_file` is the Arrow file to
     write; it is removed again when the source is refused. `on_rows` gets the number of rows read, every so often.
@@ -79,10 +90,16 @@ def prepare_rows(
             is over-long under `on_overlong: error`, or no row is left.
         EnvironmentProblem: a file cannot be read, or `out_file` not be written.
     """
-    clash = sorted({*keep_columns} & {*ALWAYS, *WEIGHTS})
+    clash = sorted({*keep_columns, *keep_row_columns} & {*ALWAYS, *WEIGHTS, columns.GIVEN_GROUPS})
     if clash:
         raise UserError(f"column {clash[0]!r} is made by sftgo itself", resolved.label, "rename your column")
-    job = _Job(resolved, dict(source.columns), data, tuple(keep_columns), make_encoder(tokenizer))
+    twice = sorted({*keep_columns} & {*keep_row_columns})
+    if twice:
+        raise UserError(
+            f"column {twice[0]!r} is asked for per token and per row", resolved.label, "name two different columns"
+        )
+    encoder = make_encoder(tokenizer)
+    job = _Job(resolved, dict(source.columns), data, tuple(keep_columns), tuple(keep_row_columns), given, encoder)
     rows = islice(read_rows(resolved), source.max_samples)
     tally = Tally()
     try:
@@ -123,13 +140,12 @@ def _write(
     weighted: set[str] = set()
     fmt: Format | None = None
     renderer: Renderer | None = None
-    with ArrowWriter(features=_features(job.keep_columns), path=str(out_file)) as writer:
+    with ArrowWriter(features=_features(job), path=str(out_file)) as writer:
         while batch := list(islice(rows, BATCH_ROWS)):
             if fmt is None:
                 fmt = _format_of(batch[0], declared, job)
-                renderer = (
-                    None if fmt == "tokenized" else make_renderer(_needed(template, fmt), tokenizer, job.data.train_on)
-                )
+                if fmt != "tokenized":
+                    renderer = make_renderer(_needed(template, fmt), tokenizer, job.data.train_on, job.given)
             kept = _prepare_batch(batch, fmt, renderer, job, tally)
             if kept:
                 weighted |= {columns.TOKEN_WEIGHTS} if any(row.weighted for row in kept) else set()
@@ -160,13 +176,13 @@ def _prepare_batch(
 ) -> list[TokenRow]:
     """The batch's usable rows, fitted to the maximum length; everything is counted."""
     tally.rows_in += len(batch)
-    known = used_columns(fmt) | set(job.keep_columns) | set(job.columns_map.values())
+    known = used_columns(fmt) | set(job.own_columns) | set(job.columns_map.values())
     samples = []
     errors: list[UserError] = []
     for raw in batch:
         tally.ignored_columns.update(raw.values.keys() - known)
         try:
-            samples.append(to_sample(raw, fmt, job.columns_map, job.keep_columns))
+            samples.append(to_sample(raw, fmt, job.columns_map, job.keep_columns, job.keep_row_columns))
         except UserError as error:
             errors.append(error)
             if len(errors) == ERRORS_SHOWN:
@@ -185,7 +201,9 @@ def _raise(errors: list[UserError]) -> None:
 
 def _encode_batch(samples: list[Sample], renderer: Renderer | None, job: _Job, tally: Tally) -> list[TokenRow]:
     if renderer is None:
-        return [encode_tokens(sample, job.encoder) for sample in samples if isinstance(sample.body, TokenBody)]
+        return [
+            encode_tokens(sample, job.encoder, job.given) for sample in samples if isinstance(sample.body, TokenBody)
+        ]
     rendered = []
     for sample in samples:
         row = render_sample(sample, renderer)
@@ -225,11 +243,13 @@ def _fit(row: TokenRow, job: _Job, tally: Tally) -> TokenRow | None:
     return row
 
 
-def _features(keep_columns: Sequence[str]) -> Features:
+def _features(job: _Job) -> Features:
     from datasets import Features, List, Value
 
-    own = {name: List(Value("float32")) for name in keep_columns}
-    return Features({**columns.features([*ALWAYS, *WEIGHTS]), **own})
+    own: dict[str, Any] = {name: List(Value("float32")) for name in job.keep_columns}
+    own |= {name: Value("float32") for name in job.keep_row_columns}
+    given = [columns.GIVEN_GROUPS] if job.given is not None else []
+    return Features({**columns.features([*ALWAYS, *WEIGHTS, *given]), **own})
 
 
 def _table(rows: list[TokenRow], job: _Job) -> Any:
@@ -257,8 +277,12 @@ def _table(rows: list[TokenRow], job: _Job) -> Any:
         columns.TOKEN_WEIGHTS: lists([row.token_weights for row in rows]),
         columns.LOSS_WEIGHT: pa.array(np.array([row.loss_weight for row in rows], dtype=np.float32)),
     }
+    if job.given is not None:
+        cells[columns.GIVEN_GROUPS] = lists([row.columns[columns.GIVEN_GROUPS] for row in rows])
     cells |= {name: lists([row.columns[name] for row in rows]) for name in job.keep_columns}
-    return pa.table(cells).cast(_features(job.keep_columns).arrow_schema)
+    for name in job.keep_row_columns:
+        cells[name] = pa.array(np.array([row.row_columns[name] for row in rows], dtype=np.float32))
+    return pa.table(cells).cast(_features(job).arrow_schema)
 
 
 def _encodable(text: str) -> str:

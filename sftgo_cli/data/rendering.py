@@ -9,11 +9,13 @@ the last of them, `all` everything.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sftgo_cli.data.formats import ChatBody, PairBody, Sample, TextBody
-from sftgo_cli.data.spans import answer_spans, message_regions, stop_marker
+from sftgo_cli.data.segments import GivenGroups, Segment, Stretch, cuts_within, joined
+from sftgo_cli.data.spans import ROLES, Span, answer_spans, content_span, message_regions, stop_marker
 from sftgo_cli.data.templates import ChatTemplate, has_answer, left_out, open_template, render
 from sftgo_cli.errors import UserError
 
@@ -26,35 +28,43 @@ NO_ANSWER = "no_supervised_token"
 @dataclass(frozen=True)
 class Rendered:
     """A row's text and its supervised character spans `(start, end, weight)`; `end_marker` closes a turn there;
-    `left_out` names what the row holds and the chat template does not write."""
+    `left_out` names what the row holds and the chat template does not write. `segmented` are the turns that are cut
+    into segments; `given` asks for groups, `roles` says whose the characters are where these come from roles."""
 
     sample: Sample
     text: str
     spans: list[tuple[int, int, float]]
     end_marker: str
     left_out: frozenset[str] = frozenset()
+    segmented: list[tuple[Stretch, list[Segment]]] = field(default_factory=list)
+    given: GivenGroups | None = None
+    roles: tuple[Stretch, list[str]] | None = None
 
 
 @dataclass(frozen=True)
 class Renderer:
-    """How the rows of a run become text: the template (None: plain text), its end of turn, and what is supervised."""
+    """How the rows of a run become text: the template (None: plain text), its end of turn, what is supervised, and
+    which groups the rows themselves give."""
 
     template: ChatTemplate | None
     end_marker: str
     eos_token: str | None
     train_on: TrainOn
+    given: GivenGroups | None = None
 
 
-def make_renderer(template_source: str | None, tokenizer: Any, train_on: TrainOn) -> Renderer:
+def make_renderer(
+    template_source: str | None, tokenizer: Any, train_on: TrainOn, given: GivenGroups | None = None
+) -> Renderer:
     """The renderer for a template's source (None: rows without a template).
 
     Raises:
         UserError: the template is not valid, fails on a simple conversation, or never trains its stop token.
     """
     if template_source is None:
-        return Renderer(None, tokenizer.eos_token or "", tokenizer.eos_token, train_on)
+        return Renderer(None, tokenizer.eos_token or "", tokenizer.eos_token, train_on, given)
     template = open_template(template_source, tokenizer)
-    return Renderer(template, stop_marker(template), tokenizer.eos_token, train_on)
+    return Renderer(template, stop_marker(template), tokenizer.eos_token, train_on, given)
 
 
 def render_sample(sample: Sample, renderer: Renderer) -> Rendered | str:
@@ -72,7 +82,8 @@ def render_sample(sample: Sample, renderer: Renderer) -> Rendered | str:
         rendered = _pair(sample, body, renderer)
     elif isinstance(body, PairBody):
         messages = [{"role": "user", "content": body.prompt}, {"role": "assistant", "content": body.response}]
-        rendered = _chat(sample, ChatBody(messages, first_answer=1), renderer)
+        segments = {1: body.segments} if body.segments else {}
+        rendered = _chat(sample, ChatBody(messages, first_answer=1, segments=segments), renderer)
     elif isinstance(body, ChatBody):
         rendered = _chat(sample, body, renderer)
     else:
@@ -85,8 +96,19 @@ def render_sample(sample: Sample, renderer: Renderer) -> Rendered | str:
 def _text(sample: Sample, text: str, renderer: Renderer) -> Rendered | str:
     if not text.strip():
         return EMPTY_ANSWER
+    if renderer.given is not None and renderer.given.roles is not None:
+        raise no_roles("text rows", sample)
     text += renderer.eos_token or ""
-    return Rendered(sample, text, [(0, len(text), 1.0)], renderer.eos_token or "")
+    return Rendered(sample, text, [(0, len(text), 1.0)], renderer.eos_token or "", given=renderer.given)
+
+
+def no_roles(rows: str, sample: Sample) -> UserError:
+    """The error for rows that are not messages where the groups come from roles."""
+    return UserError(
+        f"{rows} have no roles, and grouping.roles decides the groups",
+        sample.where,
+        "give messages or prompts with answers, or group by another key",
+    )
 
 
 def _pair(sample: Sample, body: PairBody, renderer: Renderer) -> Rendered | str:
@@ -99,8 +121,23 @@ def _pair(sample: Sample, body: PairBody, renderer: Renderer) -> Rendered | str:
             "choose a data.chat_template, or a tokenizer with an eos token",
         )
     text = body.plain_prompt + body.response + renderer.eos_token
-    start = 0 if renderer.train_on == "all" else len(body.plain_prompt)
-    return Rendered(sample, text, [(start, len(text), 1.0)], renderer.eos_token)
+    answer = len(body.plain_prompt)
+    start = 0 if renderer.train_on == "all" else answer
+    segments = joined(body.segments, _by_segments(renderer.given))
+    cuts = tuple(answer + cut for cut in cuts_within(segments))
+    return Rendered(
+        sample,
+        text,
+        [(start, len(text), 1.0)],
+        renderer.eos_token,
+        segmented=[(Stretch(answer, len(text), cuts), segments)] if segments else [],
+        given=renderer.given,
+        roles=(Stretch(0, len(text), (answer,)), ["user", "assistant"]),
+    )
+
+
+def _by_segments(given: GivenGroups | None) -> bool:
+    return given is not None and given.roles is None
 
 
 def _chat(sample: Sample, body: ChatBody, renderer: Renderer) -> Rendered | str:
@@ -122,20 +159,48 @@ def _chat(sample: Sample, body: ChatBody, renderer: Renderer) -> Rendered | str:
     weights = body.weights or [1.0] * len(body.messages)
     missing = frozenset(left_out(template, body.messages, body.tools))
     if renderer.train_on == "all":
-        return Rendered(sample, *_all(sample, body, weights, template), renderer.end_marker, missing)
-    if not answers:
+        rendered = _all(sample, body, weights, renderer, template)
+        wanted = [i for i in answers if i in body.segments]
+        _, found = answer_spans(template, body.messages, body.tools, wanted, sample.where) if wanted else ("", {})
+    elif not answers:
         return NO_ANSWER
-    wanted = answers[-1:] if renderer.train_on == "completion" else answers
-    text, found = answer_spans(template, body.messages, body.tools, wanted, sample.where)
-    spans = [(start, end, weights[i]) for i in wanted for start, end in found[i]]
-    return Rendered(sample, text, spans, renderer.end_marker, missing)
+    else:
+        wanted = answers[-1:] if renderer.train_on == "completion" else answers
+        text, found = answer_spans(template, body.messages, body.tools, wanted, sample.where)
+        spans = [(start, end, weights[i]) for i in wanted for start, end in found[i]]
+        roles = (Stretch(0, len(text), ()), ["assistant"])
+        rendered = Rendered(sample, text, spans, renderer.end_marker, given=renderer.given, roles=roles)
+    segmented = _segmented(rendered, body, found, template)
+    return replace(rendered, left_out=missing, segmented=segmented)
 
 
-def _all(
-    sample: Sample, body: ChatBody, weights: list[float], template: ChatTemplate
-) -> tuple[str, list[tuple[int, int, float]]]:
+def _all(sample: Sample, body: ChatBody, weights: list[float], renderer: Renderer, template: ChatTemplate) -> Rendered:
+    """The whole conversation supervised, message by message where weights or groups differ between messages."""
     text = render(template, body.messages, body.tools, sample.where)
-    if all(weight == weights[0] for weight in weights):
-        return text, [(0, len(text), weights[0])]
-    regions = message_regions(template, body.messages, body.tools, text, sample.where)
-    return text, [(start, end, weight) for (start, end), weight in zip(regions, weights, strict=True)]
+    spans, roles = [(0, len(text), weights[0])], None
+    if any(weight != weights[0] for weight in weights):
+        regions = message_regions(template, body.messages, body.tools, text, sample.where)
+        spans = [(start, end, weight) for (start, end), weight in zip(regions, weights, strict=True)]
+    if renderer.given is not None and renderer.given.roles is not None:
+        regions = message_regions(template, body.messages, body.tools, text, sample.where, ROLES)
+        starts = tuple(start for start, _ in regions[1:])
+        roles = (Stretch(0, len(text), starts), [str(message["role"]) for message in body.messages])
+    return Rendered(sample, text, spans, renderer.end_marker, given=renderer.given, roles=roles)
+
+
+def _segmented(
+    rendered: Rendered, body: ChatBody, found: Mapping[int, Sequence[Span]], template: ChatTemplate
+) -> list[tuple[Stretch, list[Segment]]]:
+    """The found turns that have segments, cut where these begin; a turn of a single segment needs no cut."""
+    turns = []
+    for i in sorted(body.segments.keys() & found.keys()):
+        if not found[i]:
+            continue
+        turn = (min(start for start, _ in found[i]), max(end for _, end in found[i]))
+        segments, cuts = joined(body.segments[i], _by_segments(rendered.given)), []
+        if len(segments) > 1:
+            where = rendered.sample.where
+            (start, end), skipped = content_span(template, body.messages, body.tools, i, rendered.text, turn, where)
+            cuts = [min(max(start + cut - skipped, start), end) for cut in cuts_within(segments)]
+        turns.append((Stretch(*turn, tuple(cuts)), segments))
+    return turns

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,33 +41,38 @@ class TokenChunk:
         return np.asarray(self.columns[LABELS] != IGNORE_INDEX)
 
 
-def flat_values(array: pa.Array) -> npt.NDArray[Any]:
-    """A list array's values as numpy [N] (or [N, k] for lists of k), cut to the array's own slice."""
-    values = array.flatten()
-    if pa.types.is_fixed_size_list(values.type):
-        return np.asarray(values.flatten().to_numpy(zero_copy_only=False)).reshape(-1, values.type.list_size)
-    return np.asarray(values.to_numpy(zero_copy_only=False))
+@dataclass(frozen=True)
+class _Batch:
+    """A record batch as it lies in its file: nothing is copied before it is asked for."""
 
+    offsets: npt.NDArray[np.int32]  # [R + 1], beginning anywhere
+    tokens: dict[str, Any]  # numpy views of the flat values; an Arrow array where numpy would need a copy (bits)
+    plain: dict[str, pa.Array]  # one cell per row
 
-def list_offsets(array: pa.Array) -> npt.NDArray[np.int64]:
-    """int64[R + 1] offsets of a list array, starting at 0."""
-    offsets = array.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
-    return np.asarray(offsets - offsets[0])
+    @property
+    def num_rows(self) -> int:
+        return len(self.offsets) - 1
 
-
-Chunk = tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[Any]], dict[str, list[Any]]]
+    def columns(self, start: int, stop: int) -> dict[str, Any]:
+        """The columns of the rows from `start` up to `stop`, as in TokenChunk."""
+        first, last = (int(self.offsets[row]) - int(self.offsets[0]) for row in (start, stop))
+        values: dict[str, Any] = {name: _as_numpy(flat[first:last]) for name, flat in self.tokens.items()}
+        for name, cells in self.plain.items():
+            values[name] = cells[start:stop].to_pylist()
+        return values
 
 
 class TokenTable:
     """Rows of one or more tokenized data sets after each other (no index mapping), column by column.
 
     A data set need not have every column: one that says nothing (weights that are all 1) is left out when it is written.
+    The columns stay in their memory-mapped files, so that a table of data larger than memory is small.
     """
 
     def __init__(
         self, datasets: Sequence[Dataset], token_columns: Sequence[str], row_columns: Sequence[str] = ()
     ) -> None:
-        self._chunks: list[Chunk] = []
+        self._batches: list[_Batch] = []
         for dataset in datasets:
             if dataset._indices is not None:
                 raise ValueError(
@@ -75,25 +82,28 @@ class TokenTable:
             plain = [name for name in row_columns if name in dataset.column_names]
             # One selection for all columns, so that chunk boundaries agree between them.
             batches = dataset.data.table.select([*tokens, *plain]).to_batches()
-            self._chunks += [_read_chunk(batch, tokens, plain) for batch in batches if batch.num_rows]
-        counts = [len(offsets) - 1 for offsets, _, _ in self._chunks]
-        self._starts = np.cumsum([0, *counts])
-        self.lengths: npt.NDArray[np.int64] = np.concatenate(
-            [np.zeros(0, dtype=np.int64), *(np.diff(offsets) for offsets, _, _ in self._chunks)]
-        )
+            self._batches += [_read_batch(batch, tokens, plain) for batch in batches if batch.num_rows]
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """int64[R]: tokens of every row."""
+        lengths = [np.diff(batch.offsets).astype(np.int64) for batch in self._batches]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *lengths])
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return int(self._starts[-1])
 
     def row(self, index: int) -> dict[str, Any]:
         """One row: numpy views per token column, plain values per row column."""
-        chunk_index = int(self._starts.searchsorted(index, side="right")) - 1
-        offsets, flat, plain = self._chunks[chunk_index]
-        local = index - int(self._starts[chunk_index])
-        start, stop = int(offsets[local]), int(offsets[local + 1])
-        row: dict[str, Any] = {name: values[start:stop] for name, values in flat.items()}
-        for name, cells in plain.items():
-            row[name] = cells[local]
+        batch_index = int(self._starts.searchsorted(index, side="right")) - 1
+        batch = self._batches[batch_index]
+        local = index - int(self._starts[batch_index])
+        base = int(batch.offsets[0])
+        start, stop = int(batch.offsets[local]) - base, int(batch.offsets[local + 1]) - base
+        row: dict[str, Any] = {name: _as_numpy(flat[start:stop]) for name, flat in batch.tokens.items()}
+        for name, cells in batch.plain.items():
+            row[name] = cells[local].as_py()
         return row
 
     def __getitem__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
@@ -106,22 +116,69 @@ class TokenTable:
 
     def chunks(self) -> Iterator[TokenChunk]:
         """The table's chunks in row order."""
-        for start, (offsets, flat, plain) in zip(self._starts, self._chunks, strict=False):
-            yield TokenChunk(int(start), offsets, {**flat, **plain})
+        for start, batch in zip(self._starts, self._batches, strict=False):
+            yield TokenChunk(int(start), list_offsets(batch.offsets), batch.columns(0, batch.num_rows))
+
+    def slice(self, start: int, stop: int) -> TokenChunk:
+        """The rows from `start` up to `stop` as one chunk, copied where they cross the file's own batches."""
+        first = int(self._starts.searchsorted(start, side="right")) - 1
+        last = int(self._starts.searchsorted(stop, side="left"))
+        parts: list[dict[str, Any]] = []
+        lengths = []
+        for number in range(first, last):
+            batch, begin = self._batches[number], int(self._starts[number])
+            inside = max(start - begin, 0), min(stop - begin, batch.num_rows)
+            parts.append(batch.columns(*inside))
+            lengths.append(np.diff(batch.offsets[inside[0] : inside[1] + 1]))
+        return TokenChunk(start, np.cumsum([0, *np.concatenate(lengths)], dtype=np.int64), _joined(parts))
 
 
-def loss_table(datasets: Sequence[Dataset]) -> TokenTable:
-    """The columns that a loss needs, for training and evaluation."""
-    return TokenTable(datasets, (INPUT_IDS, LABELS, GROUP_IDS, TOKEN_WEIGHTS), (ROW_ID, LOSS_WEIGHT))
+def list_offsets(offsets: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """int64[R + 1] offsets starting at 0."""
+    return offsets.astype(np.int64) - int(offsets[0])
 
 
-def _read_chunk(batch: pa.RecordBatch, tokens: Sequence[str], plain: Sequence[str]) -> Chunk:
-    offsets = list_offsets(batch.column(tokens[0]))
-    flat = {name: flat_values(batch.column(name)) for name in tokens}
+def _as_numpy(values: Any) -> npt.NDArray[Any]:
+    if isinstance(values, np.ndarray):
+        return values
+    return np.asarray(values.to_numpy(zero_copy_only=False))
+
+
+def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    if len(parts) == 1:
+        return parts[0]
+    joined: dict[str, Any] = {}
+    for name, first in parts[0].items():
+        values = [part[name] for part in parts]
+        joined[name] = np.concatenate(values) if isinstance(first, np.ndarray) else [*chain.from_iterable(values)]
+    return joined
+
+
+def loss_table(
+    datasets: Sequence[Dataset], token_columns: Sequence[str] = (), row_columns: Sequence[str] = ()
+) -> TokenTable:
+    """The columns that a loss needs, for training and evaluation, and those that the objective asks for besides."""
+    plain = (INPUT_IDS, LABELS, GROUP_IDS, TOKEN_WEIGHTS)
+    return TokenTable(datasets, (*plain, *token_columns), (ROW_ID, LOSS_WEIGHT, *row_columns))
+
+
+def _read_batch(batch: pa.RecordBatch, tokens: Sequence[str], plain: Sequence[str]) -> _Batch:
+    offsets = batch.column(tokens[0]).offsets.to_numpy()
+    flat = {name: _flat_values(batch.column(name)) for name in tokens}
     for name, values in flat.items():
-        if len(values) != offsets[-1]:
-            raise ValueError(f"column {name} has {len(values)} tokens, {tokens[0]} has {offsets[-1]}")
-    return offsets, flat, {name: batch.column(name).to_pylist() for name in plain}
+        if len(values) != int(offsets[-1]) - int(offsets[0]):
+            raise ValueError(f"column {name} has {len(values)} tokens, {tokens[0]} has {offsets[-1] - offsets[0]}")
+    return _Batch(offsets, flat, {name: batch.column(name) for name in plain})
+
+
+def _flat_values(array: pa.Array) -> Any:
+    """A list array's values: a numpy view [N] (or [N, k] for lists of k), or Arrow's own where that would be a copy."""
+    values = array.flatten()
+    if pa.types.is_fixed_size_list(values.type):
+        return np.asarray(values.flatten().to_numpy()).reshape(-1, values.type.list_size)
+    if pa.types.is_boolean(values.type) or values.null_count:
+        return values
+    return np.asarray(values.to_numpy())
 
 
 def list_array(values: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> pa.ListArray:

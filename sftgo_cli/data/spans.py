@@ -6,6 +6,9 @@ ends. Templates that write an earlier turn differently once more turns follow (r
 token only at the very end) break that rule; for these the same conversation is rendered with only this turn's text
 replaced, which shows where the turn lies. What neither explains is refused. A span includes the end-of-turn marker
 and no white space after it.
+
+Where a message's own text lies within its turn is found in the same way, and compared with what stands there: white
+space that the template took away at its ends is allowed, anything else that was changed is refused.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from sftgo_cli.errors import UserError
 Span = tuple[int, int]
 STAND_IN = "zqstandinzq"
 PROBE_ANSWER = "Good day"
+WEIGHTS = ("weights", "remove loss_weight from messages that are not the assistant's, or change data.train_on")
+ROLES = ("groups", "choose another data.chat_template, or group by another key than grouping.roles")
 
 
 def answer_spans(
@@ -47,9 +52,17 @@ def answer_spans(
 
 
 def message_regions(
-    template: ChatTemplate, messages: list[Message], tools: list[dict[str, Any]] | None, text: str, where: str
+    template: ChatTemplate,
+    messages: list[Message],
+    tools: list[dict[str, Any]] | None,
+    text: str,
+    where: str,
+    need: tuple[str, str] = WEIGHTS,
 ) -> list[Span]:
     """The characters of every message, header included, one after the other, covering the whole text.
+
+    Args:
+        need: for the error: what of the messages needs a place, and what to do where it has none.
 
     Raises:
         UserError: the template does not write the conversation message after message.
@@ -60,12 +73,52 @@ def message_regions(
         end = shared_prefix(before, text, template.added_tokens)
         if not _only_added(before[end:], template.added_tokens):
             raise UserError(
-                f"the chat template changes messages before number {i + 1}, so their weights have no place",
+                f"the chat template changes messages before number {i + 1}, so their {need[0]} have no place",
                 where,
-                "remove loss_weight from messages that are not the assistant's, or change data.train_on",
+                need[1],
             )
         ends.append(max(end, ends[-1]))
     return list(zip(ends, [*ends[1:], len(text)], strict=True))
+
+
+def content_span(
+    template: ChatTemplate,
+    messages: list[Message],
+    tools: list[dict[str, Any]] | None,
+    i: int,
+    text: str,
+    turn: Span,
+    where: str,
+) -> tuple[Span, int]:
+    """Where message i's own text lies in `text`, and how many white space characters at its beginning are not written.
+
+    Raises:
+        UserError: the template writes it changed, or it cannot be told where.
+    """
+    content = str(messages[i]["content"])
+    split = _around(template, messages, tools, i, text, where)
+    if split is not None and text.startswith(split[0]) and text.endswith(split[1]):
+        start, end = len(split[0]), len(text) - len(split[1])
+        skipped = _unwritten(content, text[start:end]) if turn[0] <= start <= end else None
+        if skipped is not None:
+            return (start, end), skipped
+    core = content.strip()
+    start = text.find(core, *turn) if core else -1
+    if start >= 0 and text.find(core, start + 1, turn[1]) < 0:
+        return (start, start + len(core)), len(content) - len(content.lstrip())
+    raise UserError(
+        f"the chat template does not write message {i + 1} as it stands, so its segments have no place",
+        where,
+        "give the message as one text, or choose another data.chat_template",
+    )
+
+
+def _unwritten(content: str, written: str) -> int | None:
+    """How many characters at the beginning of `content` are missing in `written`; None where more than white space at
+    the ends is."""
+    skipped = (len(content) - len(content.lstrip())) - (len(written) - len(written.lstrip()))
+    is_same = skipped >= 0 and content.startswith(written, skipped) and content.strip() == written.strip()
+    return skipped if is_same else None
 
 
 def stop_marker(template: ChatTemplate) -> str:

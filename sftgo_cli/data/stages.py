@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from sftgo_cli.data.preparation_report import PreparationReport
+    from sftgo_cli.data.segments import GivenGroups
 
 Say = Callable[[str], None]
-TOKENIZE_VERSION = 2
+TOKENIZE_VERSION = 3
 HOLDOUT_VERSION = 1
 HOLDOUT_SEED = 0  # not training.seed: runs that differ in their seed must be measured on the same rows
 
@@ -51,8 +52,10 @@ class Tokenizing:
     recipe_dir: Path
     tokenizer: Any
     template: str | None
-    keep_columns: tuple[str, ...]  # columns of the data that the scorer reads
+    keep_columns: tuple[str, ...]  # columns of the data with a number per token that a method or the grouping reads
     say: Say
+    keep_row_columns: tuple[str, ...] = ()  # columns of the data with a number per row that the objective reads
+    given: GivenGroups | None = None  # which groups the rows themselves give
 
 
 def tokenized(
@@ -87,6 +90,10 @@ def _tokenized_source(label: str, source: TrainSource | EvalSource, job: Tokeniz
         "chat_template": job.template,
         "keep_columns": list(job.keep_columns),
     }
+    if job.keep_row_columns:
+        ingredients["keep_row_columns"] = list(job.keep_row_columns)
+    if job.given is not None:
+        ingredients["given_groups"] = asdict(job.given)
 
     def build(folder: Path) -> None:
         job.say(f"tokenizing {label} ({source.path})")
@@ -99,6 +106,8 @@ def _tokenized_source(label: str, source: TrainSource | EvalSource, job: Tokeniz
             job.keep_columns,
             folder / "rows.arrow",
             every_few_seconds(label, job.say),
+            job.keep_row_columns,
+            job.given,
         )
         described = {"report": prepared.report.to_json(), "columns": prepared.dataset.column_names}
         (folder / "report.json").write_text(json.dumps(described), encoding="utf-8")
@@ -159,27 +168,48 @@ def _split(dataset: Dataset, key: str, name: str, fraction: float, say: Say) -> 
 def write_column(
     path: Path, name: str, dtype: Any, chunks: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]]
 ) -> None:
-    """Write one list column, (row offsets, flat values) per chunk, as an Arrow stream that `datasets` memory-maps."""
+    """Write one list column, (row offsets, flat values) per chunk; see `write_columns`."""
+    write_columns(path, {name: dtype}, ((row_offsets, {name: values}) for row_offsets, values in chunks))
+
+
+def write_columns(
+    path: Path,
+    dtypes: dict[str, Any],
+    chunks: Iterable[tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[Any]]]],
+) -> None:
+    """Write list columns of one layout, (row offsets, flat values by name) per chunk, as an Arrow stream that `datasets`
+    memory-maps.
+
+    Args:
+        dtypes: the columns in their order, each with its numpy type.
+    """
     import pyarrow as pa
 
     from sftgo_cli.columns import features
     from sftgo_cli.data.rows import list_array
 
-    schema = features([name]).arrow_schema
+    schema = features(list(dtypes)).arrow_schema
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         for row_offsets, values in chunks:
-            array = list_array(values.astype(dtype, copy=False), row_offsets).cast(schema.field(0).type)
-            writer.write_batch(pa.record_batch([array], schema=schema))
+            arrays = [
+                list_array(values[name].astype(dtype, copy=False), row_offsets).cast(schema.field(name).type)
+                for name, dtype in dtypes.items()
+            ]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 
 def beside(rows: Rows, stage: CachedStage) -> Rows:
-    """Put a stage's column files (`0.arrow`, ...) beside the data sets they were computed from; no copy."""
+    """Put a stage's column files (`0.arrow`, ...) beside the data sets they were computed from; no copy.
+
+    A column that the data set has already is replaced: the stage was asked for its own.
+    """
     from datasets import Dataset, concatenate_datasets
 
-    wider = [
-        concatenate_datasets([dataset, Dataset.from_file(str(stage.path / f"{number}.arrow"))], axis=1)
-        for number, dataset in enumerate(rows.datasets)
-    ]
+    wider = []
+    for number, dataset in enumerate(rows.datasets):
+        written = Dataset.from_file(str(stage.path / f"{number}.arrow"))
+        replaced = [name for name in written.column_names if name in dataset.column_names]
+        wider.append(concatenate_datasets([dataset.remove_columns(replaced), written], axis=1))
     return Rows(wider, [f"{stage.key}-{number}" for number in range(len(wider))])
 
 

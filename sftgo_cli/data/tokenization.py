@@ -4,7 +4,8 @@ Rules. A token is supervised when at least one of its characters lies in a super
 tokens that share a character all are, and a token across the border between prompt and answer is. A token without
 characters (a space that the tokenizer trimmed from its offsets) belongs to the span that covers the position just
 before it. The token at index 0 is never supervised, for nothing predicts it. BOS stands exactly once: it is put in
-front where the tokenizer itself would and the text does not write it. A token of weight 0 is not supervised.
+front where the tokenizer itself would and the text does not write it. A token of weight 0 is not supervised, and
+neither is one of a segment with `train: false`; `segments.py` has the rule which segment, or message, a token is of.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sftgo_cli.columns import IGNORE_INDEX
+from sftgo_cli.columns import GIVEN_GROUPS, IGNORE_INDEX, NO_GROUP
 from sftgo_cli.data.formats import Sample, TokenBody
-from sftgo_cli.data.rendering import Rendered
+from sftgo_cli.data.rendering import Rendered, no_roles
+from sftgo_cli.data.segments import GivenGroups, first_characters, parts_of
 from sftgo_cli.errors import UserError
 
 Int32s = npt.NDArray[np.int32]
@@ -39,7 +41,8 @@ class Encoder:
 
 @dataclass(frozen=True)
 class TokenRow:
-    """One tokenized row of L tokens; `columns` are the user's own per-token numbers."""
+    """One tokenized row of L tokens; `columns` are the user's own per-token numbers and, where the row says them, the
+    groups (int8[L]); `row_columns` are the user's own numbers per row."""
 
     row_id: str
     where: str
@@ -50,8 +53,9 @@ class TokenRow:
     pinned: Bools  # [L]
     token_weights: Floats  # [L]
     loss_weight: float
-    columns: dict[str, Floats]
+    columns: dict[str, npt.NDArray[Any]]
     weighted: bool  # whether token_weights says more than the labels do
+    row_columns: dict[str, float]
 
     @property
     def num_supervised(self) -> int:
@@ -90,7 +94,8 @@ def encode_texts(rows: Sequence[Rendered], encoder: Encoder) -> list[TokenRow]:
     """Tokenized rows, in order, none cut.
 
     Raises:
-        UserError: a per-token column of the user's has another length than the row has tokens.
+        UserError: a per-token column of the user's has another length than the row has tokens, or a supervised token's
+            role has no group.
     """
     if not rows:
         return []
@@ -123,7 +128,46 @@ def _encode_text(row: Rendered, ids: list[int], pairs: list[tuple[int, int]], en
     supervised = np.zeros(len(input_ids), dtype=np.bool_)
     for start, end, _ in row.spans:
         supervised |= covered(offsets, start, end)
-    return _finish(row.sample, row.text, input_ids, offsets, pinned, supervised, weights)
+    if not row.segmented and row.given is None:
+        return _finish(row.sample, row.text, input_ids, offsets, pinned, supervised, weights)
+    characters = first_characters(row.text, offsets)
+    groups = np.zeros(len(input_ids), dtype=np.int8)
+    for stretch, segments in row.segmented:
+        inside = covered(offsets, stretch.start, stretch.end)
+        part = parts_of(stretch, characters[inside])
+        supervised[inside] &= np.array([segment.train for segment in segments])[part]
+        groups[inside] = np.array([segment.group for segment in segments], dtype=np.int8)[part]
+    finished = _finish(row.sample, row.text, input_ids, offsets, pinned, supervised, weights)
+    if row.given is None:
+        return finished
+    if row.given.roles is not None:
+        groups = _groups_by_role(row, row.given.roles, characters, finished)
+    return _with_groups(finished, groups)
+
+
+def _groups_by_role(
+    row: Rendered, roles: tuple[tuple[str, ...], ...], characters: npt.NDArray[np.int64], finished: TokenRow
+) -> npt.NDArray[np.int8]:
+    """The group of each token's role; the error is for a supervised token whose role is in none."""
+    if row.roles is None:
+        raise TypeError("rendering refuses rows without roles")
+    stretch, speakers = row.roles
+    group_of = {role: number for number, group in enumerate(roles) for role in group}
+    part = parts_of(stretch, characters)
+    groups = np.array([group_of.get(role, NO_GROUP) for role in speakers], dtype=np.int8)[part]
+    lost = np.flatnonzero((groups == NO_GROUP) & (finished.labels != IGNORE_INDEX))
+    if len(lost):
+        raise UserError(
+            f"tokens of the role {speakers[part[lost[0]]]!r} are trained on, and no group has this role",
+            row.sample.where,
+            "name it in grouping.roles",
+        )
+    return groups
+
+
+def _with_groups(row: TokenRow, groups: npt.NDArray[np.int8]) -> TokenRow:
+    groups = np.where(row.labels != IGNORE_INDEX, groups, np.int8(NO_GROUP)).astype(np.int8)
+    return replace(row, columns=row.columns | {GIVEN_GROUPS: groups})
 
 
 def covered(offsets: Int32s, start: int, end: int) -> Bools:
@@ -145,17 +189,20 @@ def _with_bos(ids: Int32s, offsets: Int32s, encoder: Encoder) -> tuple[Int32s, I
     )
 
 
-def encode_tokens(sample: Sample, encoder: Encoder) -> TokenRow:
+def encode_tokens(sample: Sample, encoder: Encoder, given: GivenGroups | None = None) -> TokenRow:
     """A row that came as tokens: taken as it is (no BOS added), padding of its attention_mask taken out.
 
-    `text` is the tokens decoded one by one, so a token that is part of a character shows as U+FFFD.
+    `text` is the tokens decoded one by one, so a token that is part of a character shows as U+FFFD. Such a row has no
+    segments: where these decide, its tokens are in group 0.
 
     Raises:
-        UserError: an id is not in the vocabulary, or a per-token column has another length.
+        UserError: an id is not in the vocabulary, a per-token column has another length, or the groups come from roles.
     """
     body = sample.body
     if not isinstance(body, TokenBody):
         raise TypeError("only tokenized rows")
+    if given is not None and given.roles is not None:
+        raise no_roles("tokenized rows", sample)
     wrong = next((token for token in body.input_ids if not 0 <= token < encoder.num_tokens), None)
     if wrong is not None:
         raise UserError(
@@ -172,6 +219,8 @@ def encode_tokens(sample: Sample, encoder: Encoder) -> TokenRow:
     supervised = labels != IGNORE_INDEX
     weights = np.ones(len(ids), dtype=np.float32)
     row = _finish(sample, "".join(pieces), ids, offsets, pinned, supervised, weights)
+    if given is not None:
+        row = _with_groups(row, np.zeros(len(ids), dtype=np.int8))
     return row if body.keep is None else _select(row, np.array(body.keep, dtype=np.bool_))
 
 
@@ -185,7 +234,9 @@ def _finish(
     weights: Floats,
 ) -> TokenRow:
     """The row with the user's own weights multiplied in and weight 0 taken out of the labels."""
-    own = {name: _checked(values, name, len(input_ids), sample.where) for name, values in sample.token_columns.items()}
+    own: dict[str, npt.NDArray[Any]] = {
+        name: _checked(values, name, len(input_ids), sample.where) for name, values in sample.token_columns.items()
+    }
     if sample.token_weights is not None:
         with np.errstate(over="ignore"):  # an overflow is reported on the next line
             weights = weights * _checked(sample.token_weights, "token_weights", len(input_ids), sample.where)
@@ -209,6 +260,7 @@ def _finish(
         loss_weight=loss_weight,
         columns=own,
         weighted=weighted,
+        row_columns=dict(sample.row_columns),
     )
 
 

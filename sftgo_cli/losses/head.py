@@ -7,54 +7,30 @@ generation and evaluation by other tools see no difference. `probe(model)` compa
 
     nll_N[i] = logsumexp(z_i) - z_i[target_i],   z = cap(scale * hidden W^T + b),  float32 (float64 for float64 models)
 
-Soft-capping (`final_logit_softcapping`: cap(z) = c tanh(z / c), Gemma 2) and the logit scales (`logit_scale`, Cohere
-multiplies; `logits_scaling`, Granite divides) are applied as the models' own heads do.
+Three ways through the head: with `weighing` the fused one (fused_head.py), which returns the micro-batch's loss with its
+gradients already computed; without gradients chunk by chunk; and, for gradients of the losses themselves, whole logits.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from sftgo_cli.columns import IGNORE_INDEX
 from sftgo_cli.errors import UserError
+from sftgo_cli.losses.logits import LogitTransform, token_terms, transform_of
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
-    Reference = tuple[Tensor, Callable[[Tensor], Tensor]]
+    from sftgo_cli.losses.fused_head import Weighing
+    from sftgo_cli.losses.logits import Reference
 
-TERMS: dict[str, str] = {
-    "correct": "bool[N]: the target is the likeliest token",
-    "top_entropy": "entropy in nats over the renormalized 20 likeliest tokens (fewer in a smaller vocabulary); no gradient",
-    "uniform_nll": "mean over the vocabulary of -log p: logsumexp(z) - mean(z)",
-    "reference_kl": "KL(reference || model) = sum over v of p_ref (log p_ref - log p), nats; gradient to the model only",
-}
-TOP_ENTROPY = 20
 PROBE_TOKENS = 16
 PROBE_TOLERANCE = 2e-2  # bf16 logits of two code paths differ by rounding; a missing scale or cap by far more
-
-
-@dataclass(frozen=True)
-class LogitTransform:
-    """What an architecture does to its logits: z -> cap(scale z)."""
-
-    scale: float = 1.0
-    softcap: float | None = None
-
-    def __call__(self, logits_NV: Tensor) -> Tensor:
-        """Transformed logits, same shape and dtype."""
-        scaled_NV = logits_NV if self.scale == 1.0 else logits_NV * self.scale
-        return scaled_NV if self.softcap is None else (scaled_NV / self.softcap).tanh() * self.softcap
-
-
-def transform_of(config: Any) -> LogitTransform:
-    """Scale and soft cap from the model's configuration."""
-    scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
-    return LogitTransform(scale=scale, softcap=getattr(config, "final_logit_softcapping", None))
 
 
 def attach(model: nn.Module) -> None:
@@ -63,6 +39,8 @@ def attach(model: nn.Module) -> None:
     Raises:
         UserError: the model has no separable language-model head.
     """
+    import torch
+
     if getattr(model, "_sftgo_head", False):
         return
     embeddings: Any = getattr(model, "get_output_embeddings", lambda: None)
@@ -77,25 +55,65 @@ def attach(model: nn.Module) -> None:
     transform = transform_of(model.config)
     original_head, original_forward = head.forward, model.forward
 
-    def head_forward(
-        self: nn.Module,
-        hidden: Tensor,
-        targets_N: Tensor | None = None,
-        terms: Sequence[str] = (),
-        reference: Reference | None = None,
-    ) -> Any:
+    def head_forward(self: Any, hidden: Tensor, targets_N: Tensor | None = None, **asked: Any) -> Any:
         if targets_N is None:
             return original_head(hidden)
-        return token_losses(transform(original_head(hidden)), targets_N, terms, reference)
+        return _head_losses(self, original_head, hidden, targets_N, transform, **asked)
 
     def forward(self: Any, *args: Any, supervised_labels: Tensor | None = None, **kwargs: Any) -> Any:
         if supervised_labels is None:
             return original_forward(*args, **kwargs)
         return _loss_forward(self, getattr(self, backbone_name), head, supervised_labels, *args, **kwargs)
 
-    head.forward = MethodType(head_forward, head)
+    uncompiled: Any = torch.compiler.disable  # the head's chunks depend on the rows
+    head.forward = MethodType(uncompiled(head_forward), head)
     model.forward = MethodType(forward, model)
     model._sftgo_head = True  # type: ignore[assignment]
+
+
+def is_plain_linear(head: Any) -> bool:
+    """Whether the head is a matrix (and a bias) and nothing else, so that the chunked paths know what it computes."""
+    from torch import nn
+
+    return type(head).forward is nn.Linear.forward
+
+
+def _head_losses(
+    head: Any,
+    original_head: Any,
+    hidden_NH: Tensor,
+    targets_N: Tensor,
+    transform: LogitTransform,
+    weighing: Weighing | None = None,
+    terms: Sequence[str] = (),
+    reference: Reference | None = None,
+) -> dict[str, Tensor]:
+    import torch
+
+    from sftgo_cli.losses import fused_head
+
+    plain = (hidden_NH, head.weight, head.bias, targets_N, transform) if is_plain_linear(head) else None
+    if weighing is not None and plain is not None:
+        loss, nll_N = fused_head.weighed_loss(*plain, weighing, compute_type(hidden_NH))
+        return {"loss": loss, "nll": nll_N}
+    if not torch.is_grad_enabled() and plain is not None:
+        return fused_head.terms_without_graph(*plain, compute_type(hidden_NH), terms, reference)
+    if weighing is not None:
+        terms, reference = weighing.terms, weighing.reference
+    values = token_terms(transform(original_head(hidden_NH)), targets_N, terms, reference)
+    if weighing is None:
+        return values
+    return {"loss": weighing.loss_of(0, len(targets_N), values), "nll": values["nll"].detach()}
+
+
+def compute_type(hidden: Tensor) -> torch.dtype:
+    """The type in which matrix products run here: autocast's, else the hidden states' own."""
+    import torch
+
+    device = hidden.device.type
+    if torch.is_autocast_enabled(device) and hidden.dtype != torch.float64:
+        return torch.get_autocast_dtype(device)
+    return hidden.dtype
 
 
 def _loss_forward(
@@ -104,6 +122,7 @@ def _loss_forward(
     head: Any,
     labels_BT: Tensor,
     *args: Any,
+    weighing: Weighing | None = None,
     terms: Sequence[str] = (),
     reference: Reference | None = None,
     **kwargs: Any,
@@ -114,7 +133,7 @@ def _loss_forward(
         kwargs["output_router_logits"] = True
     outputs = backbone(*args, **kwargs)
     hidden_NH, targets_N = select_supervised(outputs.last_hidden_state, labels_BT)
-    result: dict[str, Any] = dict(head(hidden_NH, targets_N, terms, reference))
+    result: dict[str, Any] = dict(head(hidden_NH, targets_N, weighing=weighing, terms=terms, reference=reference))
     if mixture:
         balance = sys.modules[type(model).__module__].load_balancing_loss_func
         experts = model.num_experts if hasattr(model, "num_experts") else model.config.num_local_experts
@@ -134,41 +153,9 @@ def select_supervised(hidden_BTH: Tensor, labels_BT: Tensor) -> tuple[Tensor, Te
     return hidden_BTH[:, :-1][mask_BT], targets_BT[mask_BT]
 
 
-def token_losses(
-    logits_NV: Tensor, targets_N: Tensor, terms: Sequence[str] = (), reference: Reference | None = None
-) -> dict[str, Tensor]:
-    """`nll` [N] in nats, float32 or wider, and the further `terms` (see TERMS) that an objective or evaluation asks for."""
-    import torch
-    from torch.nn import functional
-
-    wide_NV = logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()
-    result = {"nll": functional.cross_entropy(wide_NV, targets_N, reduction="none")}
-    for name in terms:
-        result[name] = _term(name, wide_NV, targets_N, reference)
-    return result
-
-
-def _term(name: str, logits_NV: Tensor, targets_N: Tensor, reference: Reference | None) -> Tensor:
-    import torch
-
-    if name == "correct":
-        return logits_NV.argmax(dim=-1) == targets_N
-    if name == "uniform_nll":
-        return torch.logsumexp(logits_NV, dim=-1) - logits_NV.mean(dim=-1)
-    if name == "top_entropy":
-        top_NK = logits_NV.detach().topk(min(TOP_ENTROPY, logits_NV.shape[-1]), dim=-1).values.log_softmax(dim=-1)
-        return -(top_NK.exp() * top_NK).sum(dim=-1)
-    if name == "reference_kl" and reference is not None:
-        hidden_NH, logits_of = reference
-        with torch.no_grad():
-            expected_NV = logits_of(hidden_NH).to(logits_NV.dtype).log_softmax(dim=-1)
-        return (expected_NV.exp() * (expected_NV - logits_NV.log_softmax(dim=-1))).sum(dim=-1)
-    raise KeyError(name)
-
-
 def reference_of(model: Any, inputs: Mapping[str, Any], labels_BT: Tensor) -> Reference:
-    """What `reference_kl` needs of a frozen model whose head is attached: its hidden states at the supervised
-    positions [N, H], and the function that turns rows of them into its logits."""
+    """What `reference_kl` needs of a frozen model: its hidden states at the supervised positions [N, H], and the
+    function that turns rows of them into its logits."""
     import torch
 
     head, transform = model.get_output_embeddings(), transform_of(model.config)
@@ -204,5 +191,5 @@ def probe(model: Any, vocab_size: int) -> None:
             f"{type(model).__name__} computes its logits in a way the loss head does not know (losses differ by "
             f"{difference:.3g} nats)",
             "model.name_or_path",
-            "report the architecture; its head needs a logit transform in losses/head.py",
+            "report the architecture; its head needs a logit transform in losses/logits.py",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,9 +38,32 @@ def supervised_tokens(
         sample_N=batch["sample_index"][:, 1:][mask_BT],
         row_weights_S=batch["row_weights"],
         num_groups=num_groups,
-        terms={name: value for name, value in outputs.items() if name not in ("nll", "auxiliary_loss")},
+        terms={name: value for name, value in outputs.items() if name not in ("nll", "loss", "auxiliary_loss")},
         columns={name: batch[name][:, 1:][mask_BT] for name in token_columns},
         row_columns={name: batch[name] for name in row_columns},
+    )
+
+
+def part_of(
+    tokens: SupervisedTokens, ends: Sequence[int], start: int, stop: int, terms: Mapping[str, Tensor]
+) -> SupervisedTokens:
+    """The tokens from `start` to `stop`, whole samples, with their losses: a micro-batch of its own.
+
+    Args:
+        ends: where each sample's tokens end, ascending.
+        terms: `nll` and further quantities of these tokens, each [stop - start].
+    """
+    first, last = bisect_right(ends, start), bisect_left(ends, stop) + 1
+    return SupervisedTokens(
+        nll_N=terms["nll"],
+        group_ids_N=tokens.group_ids_N[start:stop],
+        token_weights_N=tokens.token_weights_N[start:stop],
+        sample_N=tokens.sample_N[start:stop] - first,
+        row_weights_S=tokens.row_weights_S[first:last],
+        num_groups=tokens.num_groups,
+        terms={name: value for name, value in terms.items() if name != "nll"},
+        columns={name: values[start:stop] for name, values in tokens.columns.items()},
+        row_columns={name: values[first:last] for name, values in tokens.row_columns.items()},
     )
 
 

@@ -22,9 +22,9 @@ from sftgo_cli.recipe.contradictions import contradictions
 from sftgo_cli.recipe.faults import Fault
 from sftgo_cli.recipe.messages import found, value_faults
 from sftgo_cli.recipe.node import KeyPath, Place, dotted
-from sftgo_cli.recipe.options import MethodChoice
+from sftgo_cli.recipe.options import MethodChoice, MethodPart, PartWeight
 from sftgo_cli.recipe.schema import DEFAULT_METHODS, Recipe
-from sftgo_cli.recipe.unknown_keys import MethodTables, unknown_key, valid_keys
+from sftgo_cli.recipe.unknown_keys import MethodTables, part_keys, unknown_key, valid_keys
 
 M = TypeVar("M", bound=BaseModel)
 MAX_INT = 2**63 - 1
@@ -54,10 +54,10 @@ def checked(data: Mapping[str, Any], checker: Checker, faults: list[Fault]) -> R
     before = len(faults)
     work: dict[str, Any] = dict(copy.deepcopy(dict(data)))
     for section, default in DEFAULT_METHODS.items():
-        work[section] = _method(work.get(section, {}), default, (section,), checker, faults)
+        work[section] = method_choice(work.get(section, {}), default, (section,), checker, faults)
     if isinstance(work.get("curation"), list):
         entries = enumerate(work["curation"])
-        work["curation"] = [_method(entry, None, ("curation", i), checker, faults) for i, entry in entries]
+        work["curation"] = [method_choice(entry, None, ("curation", i), checker, faults) for i, entry in entries]
     recipe, own = _validated(Recipe, work, (), None, checker)
     faults.extend(own)
     faults.extend(_too_large(data, checker))
@@ -68,7 +68,9 @@ def checked(data: Mapping[str, Any], checker: Checker, faults: list[Fault]) -> R
     return recipe if len(faults) == before else None
 
 
-def _method(value: Any, default: str | None, path: KeyPath, checker: Checker, faults: list[Fault]) -> MethodChoice:
+def method_choice(
+    value: Any, default: str | None, path: KeyPath, checker: Checker, faults: list[Fault]
+) -> MethodChoice:
     """The method of one section; a placeholder where something is wrong, so that the rest is still checked."""
     place = checker.place(path)
     section = str(path[0])
@@ -81,9 +83,23 @@ def _method(value: Any, default: str | None, path: KeyPath, checker: Checker, fa
     if options is None:
         faults.append(_no_method(name, (*path, "name"), checker))
         return MethodChoice(name="", options=None)
+    for key in part_keys(options):
+        if isinstance(value.get(key), list):
+            value[key] = [method_part(entry, (*path, key, i), checker, faults) for i, entry in enumerate(value[key])]
     validated, own = _validated(options, value, path, name, checker)
     faults.extend(own)
     return MethodChoice(name=name, options=validated)
+
+
+def method_part(value: Any, path: KeyPath, checker: Checker, faults: list[Fault]) -> MethodPart:
+    """A method in a list of methods: its name, or a mapping with its name, options and weight."""
+    value = {"name": value} if isinstance(value, str) else value
+    keys = PartWeight.model_fields
+    own = {key: value.pop(key) for key in keys if key in value} if isinstance(value, dict) else {}
+    choice = method_choice(value, None, path, checker, faults)
+    weight, wrong = _validated(PartWeight, own, path, None, checker)
+    faults.extend(wrong)
+    return MethodPart(name=choice.name, options=choice.options, weight=weight.weight if weight else 1.0)
 
 
 def _no_method(name: Any, path: KeyPath, checker: Checker) -> Fault:
@@ -143,7 +159,7 @@ def _translated(
         path = _data_path(data, error["loc"])
         full = (*prefix, *path)
         if error["type"] == "extra_forbidden":
-            valid = valid_keys(model, path[:-1]) + (["name"] if method and len(path) == 1 else [])
+            valid = valid_keys(model, path[:-1]) + (_choice_keys(prefix) if method and len(path) == 1 else [])
             what, fix = unknown_key(full, valid, method, checker.methods)
             faults.append(Fault(what, checker.place(full).key, fix, full))
         elif error["type"] == "missing":
@@ -155,6 +171,11 @@ def _translated(
             full = (*prefix, *path)
             faults.extend(value_faults(full, group, _value(data, path), checker.place(full)))
     return faults
+
+
+def _choice_keys(path: KeyPath) -> list[str]:
+    """The keys beside a method's options: deeper than a section, or an entry of it, a method is a part of another."""
+    return list(MethodPart.model_fields.keys() - {"options"}) if len(path) > 2 else ["name"]
 
 
 def _missing(path: KeyPath, checker: Checker) -> Fault:

@@ -8,9 +8,10 @@ from itertools import pairwise
 
 from sftgo_cli.errors import nearest
 from sftgo_cli.recipe.node import KeyPath
-from sftgo_cli.recipe.schema import EvalSource, GroupingSection, Recipe, TrainingSection
+from sftgo_cli.recipe.schema import MAX_GROUPS, EvalSource, Recipe, TrainingSection
 
-MAX_GROUPS = 127  # group_ids are int8
+BY_SCORE = ("boundaries", "quantiles", "thresholds", "important_fraction")
+AS_GIVEN = ("column", "roles", "segments")  # the rows themselves say which group a token has
 ROW_KEYS = ("name", "split", "revision", "format", "columns")
 
 
@@ -26,7 +27,7 @@ class Finding:
 def contradictions(recipe: Recipe) -> list[Finding]:
     """Every contradiction of a recipe whose single values are valid."""
     return [
-        *_grouping(recipe.grouping),
+        *_grouping(recipe),
         *_eval_sources(recipe.data.eval),
         *_chosen_sets(recipe),
         *_steps(recipe.training),
@@ -36,19 +37,55 @@ def contradictions(recipe: Recipe) -> list[Finding]:
     ]
 
 
-def _grouping(grouping: GroupingSection) -> Iterator[Finding]:
-    bounds, path = grouping.boundaries, ("grouping", "boundaries")
-    if bounds is None:
+def _grouping(recipe: Recipe) -> Iterator[Finding]:
+    grouping = recipe.grouping
+    chosen = [key for key in (*AS_GIVEN, *BY_SCORE) if getattr(grouping, key) is not None]
+    for key in chosen[1:]:
+        what = f"grouping.{key} and grouping.{chosen[0]} exclude each other"
+        yield Finding(what, (("grouping", key), ("grouping", chosen[0])), "keep one of them")
+    for key in ("boundaries", "quantiles", "thresholds"):
+        yield from _cuts(key, getattr(grouping, key))
+    yield from _roles(recipe)
+    given = next((key for key in chosen if key in AS_GIVEN), None)
+    ignored = {"special_tokens": grouping.special_tokens != "important", "invert": grouping.invert}
+    for key in (key for key, is_set in ignored.items() if is_set and given):
+        what = f"grouping.{given} gives every token its group, so grouping.{key} has no effect"
+        yield Finding(what, (("grouping", key), ("grouping", str(given))), f"remove {key}")
+
+
+def _cuts(key: str, cuts: list[float] | None) -> Iterator[Finding]:
+    if cuts is None:
         return
-    if grouping.important_fraction is not None:
-        what = "grouping.important_fraction and grouping.boundaries exclude each other"
-        yield Finding(what, (path, ("grouping", "important_fraction")), "keep one of them")
-    if not bounds:
-        yield Finding("grouping.boundaries is empty", (path,), "give at least one fraction, or important_fraction")
-    if any(low >= high for low, high in pairwise(bounds)):
-        yield Finding("grouping.boundaries must increase strictly", (path,), f"for example {sorted(set(bounds))}")
-    if len(bounds) >= MAX_GROUPS:
-        yield Finding(f"grouping.boundaries makes more than {MAX_GROUPS} groups", (path,), "give fewer fractions")
+    path, noun = ("grouping", key), "score" if key == "thresholds" else "fraction"
+    if not cuts:
+        yield Finding(f"grouping.{key} is empty", (path,), f"give at least one {noun}, or important_fraction")
+    if any(low >= high for low, high in pairwise(cuts)):
+        yield Finding(f"grouping.{key} must increase strictly", (path,), f"for example {sorted(set(cuts))}")
+    if len(cuts) >= MAX_GROUPS:
+        yield Finding(f"grouping.{key} makes more than {MAX_GROUPS} groups", (path,), f"give fewer {noun}s")
+
+
+def _roles(recipe: Recipe) -> Iterator[Finding]:
+    """Lists without a role, roles in two groups, and groups of which no token is ever trained."""
+    roles, train_on = recipe.grouping.roles, recipe.data.train_on
+    if roles is None:
+        return
+    path: KeyPath = ("grouping", "roles")
+    example = "for example [[system, user], [assistant]]"
+    if not roles:
+        yield Finding("grouping.roles is empty", (path,), example)
+    seen: set[str] = set()
+    for number, group in enumerate(roles):
+        place: KeyPath = (*path, number)
+        if not group:
+            yield Finding(f"grouping.roles.{number} is empty", (place, path), example)
+        elif train_on != "all" and "assistant" not in group:
+            what = f"data.train_on: {train_on} trains the assistant only, so no token is in grouping.roles.{number}"
+            yield Finding(what, (place, path, ("data", "train_on")), "set data.train_on: all, or remove the group")
+        for role in group:
+            if role in seen:
+                yield Finding(f"grouping.roles names {role!r} twice", (place, path), "remove one")
+            seen.add(role)
 
 
 def _eval_sources(sources: dict[str, EvalSource]) -> Iterator[Finding]:

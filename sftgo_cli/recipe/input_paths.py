@@ -3,7 +3,7 @@
 The rule: a path written in a parent recipe in another folder, or on the command line (where it is relative to the
 working directory), is rewritten when it exists there, or when it begins with `./` or `../`. Everything else stays as it
 is, because `org/name` may as well be a Hub id. In a method's options, whose keys are not known here, a text counts as a
-path when it holds a slash and exists there. Absolute paths, `~` and `builtin:` names never change.
+path when it exists there and holds a slash or stands under a key that names a model. Absolute paths, `~` and `builtin:` names never change.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sftgo_cli.recipe.merging import METHOD_SECTIONS
 from sftgo_cli.recipe.node import KeyPath
 
 MAX_PATH = 4096
+METHOD_PATH_KEYS = ("reference", "model")  # options that name a folder or a recipe, also without a slash
 
 
 def moved(data: Any, origin: Callable[[KeyPath], Path], home: Path, path: KeyPath = ()) -> Any:
@@ -32,7 +33,7 @@ def moved(data: Any, origin: Callable[[KeyPath], Path], home: Path, path: KeyPat
 
 def _moved_text(text: str, path: KeyPath, origin: Path, home: Path) -> str:
     in_method = bool(path) and path[0] in METHOD_SECTIONS
-    if not (_is_path_key(path) or (in_method and "/" in text)):
+    if not (_is_path_key(path) or (in_method and ("/" in text or path[-1] in METHOD_PATH_KEYS))):
         return text
     if text.startswith(("/", "~", "builtin:")) or "://" in text or "\n" in text or not 0 < len(text) <= MAX_PATH:
         return text

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sftgo_cli.recipe.options import PartWeight
 from sftgo_cli.recipe.schema import DEFAULT_METHODS, Recipe
-from sftgo_cli.recipe.unknown_keys import MethodTables
+from sftgo_cli.recipe.unknown_keys import MethodTables, part_keys
 
 Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -84,6 +85,7 @@ def _method(kind: str, methods: MethodTables, defs: Schema) -> Schema:
     """A method by name, or name and options; without a name, options of the default or the inherited method."""
     names = list(methods.names(kind))
     variants = [_variant(kind, name, methods, defs) for name in names]
+    defs |= _part(kind, names, variants)
     shapes: list[Schema] = [{"enum": names}, *variants]
     if kind not in DEFAULT_METHODS:
         return {"oneOf": shapes} if names else {"not": {}}
@@ -98,9 +100,18 @@ def _variant(kind: str, name: str, methods: MethodTables, defs: Schema) -> Schem
     schema = options.model_json_schema(ref_template=f"#/$defs/{kind}.{name}.{{model}}")
     for model, definition in schema.pop("$defs", {}).items():
         defs[f"{kind}.{name}.{model}"] = definition
+    for key in part_keys(options):
+        schema["properties"][key]["items"] = {"$ref": f"#/$defs/{kind}.part"}
     properties = {"name": {"const": name, "description": f"Which {kind} method"}, **schema.get("properties", {})}
     required = ["name", *schema.get("required", [])]
     return {**schema, "title": f"{kind}: {name}", "properties": properties, "required": required}
+
+
+def _part(kind: str, names: Sequence[str], variants: Sequence[Schema]) -> Schema:
+    """A method among the options of another one: like a method of the section, and it may have a weight."""
+    weight = PartWeight.model_json_schema()["properties"]
+    weighted = [{**variant, "properties": {**variant["properties"], **weight}} for variant in variants]
+    return {f"{kind}.part": {"oneOf": [{"enum": names}, *weighted]}}
 
 
 def _all_options(variants: Sequence[Schema]) -> Schema:

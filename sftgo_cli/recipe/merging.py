@@ -2,7 +2,7 @@
 
 Mappings merge key by key; lists, scalars and null replace. Two rules keep a merge from making nonsense: a layer that
 changes a method's `name` drops the options that the layer below gave to the other method, and a layer that sets one of
-two keys that exclude each other (`EXCLUSIVE`) drops the other one below. Short forms (`model: X`) are written out
+the keys that exclude each other (`EXCLUSIVE`) drops the others below. Short forms (`model: X`) are written out
 before merging, so a layer may use them over a layer that does not.
 """
 
@@ -15,7 +15,7 @@ from sftgo_cli.recipe.schema import DEFAULT_METHODS
 
 METHOD_SECTIONS = ("scoring", "objective", "tuning", "curation")
 EXCLUSIVE = {
-    "grouping": ("important_fraction", "boundaries"),
+    "grouping": ("important_fraction", "boundaries", "quantiles", "thresholds", "column", "roles", "segments"),
     "training": ("warmup_ratio", "warmup_steps"),
     "eval": ("path", "fraction"),
 }

@@ -8,9 +8,9 @@ package knows no method's name.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SerializationInfo, model_serializer
 
 
 class StrictModel(BaseModel):
@@ -28,3 +28,18 @@ class MethodChoice(StrictModel):
 
     name: str
     options: Any  # the method's own Options instance
+
+
+class PartWeight(StrictModel):
+    """What a method among others has besides its name and options."""
+
+    weight: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = Field(1.0, description="How much it counts")
+
+
+class MethodPart(MethodChoice, PartWeight):
+    """A method among another method's options, with a weight, in one mapping: `{name: tfidf, weight: 2.0, unit: word}`."""
+
+    @model_serializer
+    def flat(self, info: SerializationInfo) -> dict[str, Any]:
+        """As it is written in a recipe."""
+        return {"name": self.name, "weight": self.weight, **self.options.model_dump(mode=info.mode)}

@@ -22,6 +22,10 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy takes
 NonEmpty = Annotated[str, Field(pattern=r"\S")]
 SafeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=100)]  # also a file's name
 Interval = Literal["no", "steps", "epoch"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+MAX_GROUPS = 127  # group_ids are int8
+NumGroups = Annotated[int, Field(ge=1, le=MAX_GROUPS)]
+Role = Literal["system", "developer", "user", "assistant", "tool", "function", "ipython"]
 Format = Literal["auto", "alpaca", "messages", "sharegpt", "prompt_completion", "text", "tokenized"]
 
 
@@ -86,8 +90,21 @@ class DataSection(StrictModel):
     )
 
 
+class ColumnGroups(StrictModel):
+    """Groups that a column of the data gives: one integer per token of the row."""
+
+    name: NonEmpty = Field(description="Column with one group per token, 0 = least important")
+    num_groups: NumGroups = Field(description="Number of groups")
+
+
+class SegmentGroups(StrictModel):
+    """Groups that the segments of the responses give (`{text: ..., group: 1}`)."""
+
+    num_groups: NumGroups = Field(2, description="Number of groups")
+
+
 class GroupingSection(StrictModel):
-    """How token scores become groups; see METHODS: the k-th largest score is the threshold, ties included."""
+    """How tokens come into groups: by score within each sample, over all tokens, or as the rows say; one key decides."""
 
     important_fraction: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
         None, description="Share of each sample's tokens that is important (two groups); default 0.3"
@@ -95,20 +112,41 @@ class GroupingSection(StrictModel):
     boundaries: list[OpenFraction] | None = Field(
         None, description="Cumulative fractions from the top, strictly increasing: more than two groups"
     )
+    quantiles: list[OpenFraction] | None = Field(
+        None, description="As boundaries, but cut over all training tokens together instead of per sample"
+    )
+    thresholds: list[Finite] | None = Field(
+        None, description="Scores, strictly increasing; a token's group is the number of them that it reaches"
+    )
+    column: ColumnGroups | None = Field(None, description="Groups from a column: {name: ..., num_groups: ...}")
+    roles: list[list[Role]] | None = Field(
+        None, description="Groups by role of the message, least important first: [[system, user], [assistant]]"
+    )
+    segments: SegmentGroups | None = Field(
+        None, description="Groups from the segments of the responses: {num_groups: ...}"
+    )
     special_tokens: Literal["important", "unimportant", "scored"] = Field(
         "important", description="Group of special tokens and the end of turn, which are frequent and so score low"
     )
     invert: bool = Field(False, description="Rank by the negated score (a control)")
 
-    def cuts(self) -> list[float]:
-        """The cumulative fractions from the top, one fewer than there are groups."""
-        if self.boundaries is not None:
-            return list(self.boundaries)
+    def cuts(self) -> list[float] | None:
+        """The cumulative fractions from the top, one fewer than there are groups; None where no fraction decides."""
+        if self.boundaries is not None or self.quantiles is not None:
+            return list(self.boundaries if self.boundaries is not None else self.quantiles or ())
+        if any(key is not None for key in (self.thresholds, self.column, self.roles, self.segments)):
+            return None
         return [0.3 if self.important_fraction is None else self.important_fraction]
 
     def num_groups(self) -> int:
         """Number of groups G."""
-        return len(self.cuts()) + 1
+        given = self.column or self.segments
+        if given is not None:
+            return given.num_groups
+        if self.roles is not None:
+            return len(self.roles)
+        cuts = self.thresholds if self.thresholds is not None else self.cuts()
+        return len(cuts or ()) + 1
 
 
 class TrainingSection(StrictModel):

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from sftgo_cli.errors import nearest
 from sftgo_cli.recipe.node import KeyPath, dotted
-from sftgo_cli.recipe.options import MethodOptions
+from sftgo_cli.recipe.options import MethodOptions, MethodPart
 from sftgo_cli.recipe.schema import FOREIGN_KEYS, REFUSED_TRAINING_KEYS, Recipe
 
 
@@ -50,7 +50,7 @@ def _elsewhere(what: str, path: KeyPath, method: str | None, homes: Sequence[str
     section = str(path[0])
     own = [home for home in homes if home.startswith(f"{section}.")]
     if method and own:
-        return what, f"{own[0]} is there, but {section} is {method} here"
+        return what, f"{own[0]} is there, but {dotted(path[:-1])} is {method} here"
     return what, f"did you mean {' or '.join(homes[:3])}?"
 
 
@@ -83,6 +83,11 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in models_in(part)]
+
+
+def part_keys(options: type[BaseModel]) -> list[str]:
+    """The options that are lists of methods (`MethodPart`) themselves."""
+    return [key for key, field in options.model_fields.items() if MethodPart in models_in(field.annotation)]
 
 
 def valid_keys(model: type[BaseModel], path: KeyPath) -> list[str]:

@@ -25,6 +25,7 @@ from sftgo_cli.report.segments import (
     num_groups_of,
     row_segments,
     row_tokens,
+    split_prompt,
 )
 from sftgo_cli.report.visible_text import readable_token, visible
 
@@ -87,14 +88,54 @@ def render_html(
     """
     shown = [row_tokens(row) for row in rows]
     page = _Page(max(num_groups_of(shown), len(summaries)), tokenizer)
+    articles = [_article(row, page) for row in shown]
+    return _filled(title, recipe_line, _summary(summaries) if summaries else "", shown, articles, page)
+
+
+def render_compared_html(
+    versions: Mapping[str, Sequence[Mapping[str, Any]]],
+    title: str,
+    summary: str,
+    recipe_line: str,
+    *,
+    num_groups: int,
+    tokenizer: Any = None,
+) -> str:
+    """The page with every row under several scorers, one column each; what stands before the response is there once.
+
+    Args:
+        versions: scorer -> the rows, the same ones for every scorer.
+        summary: HTML that stands above the rows.
+        recipe_line, tokenizer: as in `render_html`.
+
+    Raises:
+        UserError: a row has no scores, groups, text or offsets.
+    """
+    page = _Page(num_groups, tokenizer)
+    rows = [[row_tokens(row) for row in same_row] for same_row in zip(*versions.values(), strict=True)]
+    articles = [_compared(dict(zip(versions, same_row, strict=True)), page) for same_row in rows]
+    return _filled(title, recipe_line, summary, [same_row[0] for same_row in rows], articles, page, "wide")
+
+
+def _filled(
+    title: str,
+    recipe_line: str,
+    summary: str,
+    rows: Sequence[RowTokens],
+    articles: Sequence[str],
+    page: _Page,
+    layout: str = "",
+) -> str:
+    """The template with everything in its place."""
     parts = {
         "title": escape(visible(title)),
         "palette": _palette(page.num_groups),
-        "counts": _counts(shown),
+        "counts": _counts(rows),
         "recipe": escape(visible(recipe_line)),
-        "summary": _summary(summaries) if summaries else "",
+        "summary": summary,
         "legend": _legend(page.num_groups),
-        "rows": "\n".join(_article(row, page) for row in shown),
+        "rows": "\n".join(articles),
+        "layout": layout,
     }
     template = resources.files("sftgo_cli.report").joinpath("inspect_page.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found.group(1)], template)
@@ -162,18 +203,36 @@ def _summary_row(summary: GroupSummary, num_groups: int) -> str:
 
 
 def _article(row: RowTokens, page: _Page) -> str:
-    pieces = "".join(_piece(segment, row, page) for segment in row_segments(row))
-    top = int((row.group_ids == page.num_groups - 1).sum())
+    return f"<article>{_heading(row, f' · {_top(row, page)}')}{_drawn(row, page)}</article>"
+
+
+def _compared(versions: Mapping[str, RowTokens], page: _Page) -> str:
+    first = next(iter(versions.values()))
+    columns = "".join(
+        f'<section><h3>{escape(visible(label))} <span class="meta">{_top(row, page)}</span></h3>'
+        f"{_drawn(split_prompt(row)[1], page)}</section>"
+        for label, row in versions.items()
+    )
+    before = split_prompt(first)[0]
+    prompt = _drawn(before, page) if before.num_tokens else ""
+    return f'<article>{_heading(first)}{prompt}<div class="columns">{columns}</div></article>'
+
+
+def _heading(row: RowTokens, more: str = "") -> str:
     weight = f" · row weight {row.loss_weight:g}" if row.loss_weight != 1.0 else ""
-    meta = (
-        f"{count_text(row.num_tokens)} tokens · {count_text(row.num_supervised)} trained on · "
-        f"{count_text(top)} {group_name(page.num_groups - 1, page.num_groups)}{weight}"
-    )
+    meta = f"{count_text(row.num_tokens)} tokens · {count_text(row.num_supervised)} trained on{more}{weight}"
     source = f'<span class="meta">{escape(visible(row.source))}</span>' if row.source else ""
-    return (
-        f'<article><header><h2>{escape(visible(row.row_id))}</h2>{source}<span class="meta">{meta}</span></header>'
-        f'<div class="text" dir="auto">{pieces}</div></article>'
-    )
+    return f'<header><h2>{escape(visible(row.row_id))}</h2>{source}<span class="meta">{meta}</span></header>'
+
+
+def _top(row: RowTokens, page: _Page) -> str:
+    top = int((row.group_ids == page.num_groups - 1).sum())
+    return f"{count_text(top)} {group_name(page.num_groups - 1, page.num_groups)}"
+
+
+def _drawn(row: RowTokens, page: _Page) -> str:
+    pieces = "".join(_piece(segment, row, page) for segment in row_segments(row))
+    return f'<div class="text" dir="auto">{pieces}</div>'
 
 
 def _piece(segment: Segment, row: RowTokens, page: _Page) -> str:

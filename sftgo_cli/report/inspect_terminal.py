@@ -27,6 +27,8 @@ from sftgo_cli.report.segments import (
     num_groups_of,
     row_segments,
     row_tokens,
+    shortened,
+    split_prompt,
 )
 from sftgo_cli.report.visible_text import NEWLINE, readable_token, visible
 
@@ -53,6 +55,30 @@ class _Row:
         yield Rule(_headline(self.tokens, self.num_groups), align="left", style="dim")
         draw = _marked if _is_plain(console) else _colored
         yield Padding(draw(self, options.ascii_only), (0, 0, 1, 2))
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """A row under several scorers: what comes before the response once, then the response as each of them sees it."""
+
+    row: RowTokens
+    prompt: _Row | None
+    versions: Mapping[str, _Row]
+    note: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        draw = _marked if _is_plain(console) else _colored
+        yield Rule(_headline(self.row, None), align="left", style="dim")
+        if self.note:
+            yield Padding(Text(self.note, style="dim"), (0, 0, 0, 2))
+        if self.prompt is not None and self.prompt.tokens.num_tokens:
+            yield Padding(draw(self.prompt, options.ascii_only), (0, 0, 0, 2))
+        for label, version in self.versions.items():
+            top = int((version.tokens.group_ids == version.num_groups - 1).sum())
+            counted = f"  {count_text(top)} {group_name(version.num_groups - 1, version.num_groups)}"
+            yield Text.assemble((f"  {label}", "bold"), (counted, "dim"))
+            yield Padding(draw(version, options.ascii_only), (0, 0, 0, 4))
+        yield Text()
 
 
 @dataclass(frozen=True)
@@ -96,18 +122,49 @@ def render_rows(
     return [_Legend(color_by, groups), *(_Row(tokens, color_by, groups, tokenizer) for tokens in shown)]
 
 
+def render_compared(
+    versions: Mapping[str, Sequence[Mapping[str, Any]]],
+    color_by: ColorBy = "group",
+    *,
+    num_groups: int,
+    tokenizer: Any = None,
+    max_characters: int | None = None,
+    notes: Sequence[str] = (),
+) -> Iterable[Any]:
+    """Rich renderables: the legend, then every row with its response under one scorer after the other.
+
+    Args:
+        versions: scorer -> the rows, the same ones for every scorer.
+        max_characters: show about as much of each response, and no prompt; None for all of the row.
+        notes: a few words about each row, that stand below its heading.
+
+    Raises:
+        UserError: a row has no scores, groups, text or offsets.
+    """
+    yield _Legend(color_by, num_groups)
+    for number, same_row in enumerate(zip(*versions.values(), strict=True)):
+        rows = [row_tokens(row) for row in same_row]
+        parts = [split_prompt(row) for row in rows]
+        responses = [part if max_characters is None else shortened(part, max_characters) for _, part in parts]
+        drawn = [_Row(part, color_by, num_groups, tokenizer) for part in responses]
+        prompt = _Row(parts[0][0], color_by, num_groups, tokenizer) if max_characters is None else None
+        yield _Compared(rows[0], prompt, dict(zip(versions, drawn, strict=True)), notes[number] if notes else "")
+
+
 def _is_plain(console: Console) -> bool:
     return console.no_color or console.color_system is None
 
 
-def _headline(row: RowTokens, num_groups: int) -> Text:
-    top = int((row.group_ids == num_groups - 1).sum())
+def _headline(row: RowTokens, num_groups: int | None) -> Text:
+    """Id, source, counts; how many tokens are most important where one grouping of `num_groups` is shown."""
     parts = [
         visible(row.source),
         f"{count_text(row.num_tokens)} tokens",
         f"{count_text(row.num_supervised)} supervised",
-        f"{count_text(top)} {group_name(num_groups - 1, num_groups)}",
     ]
+    if num_groups is not None:
+        top = int((row.group_ids == num_groups - 1).sum())
+        parts.append(f"{count_text(top)} {group_name(num_groups - 1, num_groups)}")
     if row.loss_weight != 1.0:
         parts.append(f"row weight {row.loss_weight:g}")
     rest = " · ".join(part for part in parts if part)

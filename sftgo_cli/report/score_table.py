@@ -154,11 +154,17 @@ def asked_shares(asked_fraction: float | Sequence[float] | None, num_groups: int
     return shares[::-1]
 
 
-def score_table(summaries: Sequence[GroupSummary], asked_fraction: float | Sequence[float] | None) -> Table:
+def score_table(
+    summaries: Sequence[GroupSummary],
+    asked_fraction: float | Sequence[float] | None,
+    labels: Sequence[str] | None = None,
+) -> Table:
     """The groups, most important first, the realised share next to the asked one.
 
     Args:
-        asked_fraction: the recipe's important_fraction, or its boundaries (cumulative fractions from the top).
+        asked_fraction: the recipe's important_fraction, or its boundaries or quantiles (cumulative fractions from the
+            top); None where no fraction decides.
+        labels: the groups' names, least important first, where they have names of their own.
     """
     from rich import box
     from rich.table import Table
@@ -177,9 +183,10 @@ def score_table(summaries: Sequence[GroupSummary], asked_fraction: float | Seque
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("most typical tokens", ratio=1)
     asked = asked_shares(asked_fraction, len(summaries))
+    names = labels or [group_name(summary.group, len(summaries)) for summary in summaries]
     for summary, wanted in reversed(list(zip(summaries, asked, strict=True))):
         table.add_row(
-            Text(group_name(summary.group, len(summaries)), style="bold" if summary.group else ""),
+            Text(names[summary.group], style="bold" if summary.group else ""),
             count_text(summary.num_tokens),
             f"{summary.share:.1%}",
             value_text(None) if wanted is None else share_text(wanted, 1.0),

@@ -8,7 +8,7 @@ token without characters (a BOS that was put in front) is a piece with an empty 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -110,6 +110,37 @@ def row_tokens(row: Mapping[str, Any]) -> RowTokens:
         token_weights=None if weights is None else np.asarray(weights, dtype=np.float64),
         loss_weight=1.0 if loss_weight is None else float(loss_weight),
     )
+
+
+def between(row: RowTokens, start: int, stop: int) -> RowTokens:
+    """The tokens from `start` up to `stop` with the text that belongs to them, as a row of its own."""
+    begins = np.append(np.maximum.accumulate(row.spans[:, 0]), len(row.text))  # an empty span may lie at 0
+    first, last = int(begins[start]) if start else 0, int(begins[stop])
+    part = slice(start, stop)
+    return replace(
+        row,
+        text=row.text[first:last],
+        input_ids=row.input_ids[part],
+        spans=np.clip(row.spans[part] - first, 0, last - first),
+        supervised=row.supervised[part],
+        pinned=row.pinned[part],
+        group_ids=row.group_ids[part],
+        scores=row.scores[part],
+        levels=row.levels[part],
+        token_weights=None if row.token_weights is None else row.token_weights[part],
+    )
+
+
+def split_prompt(row: RowTokens) -> tuple[RowTokens, RowTokens]:
+    """What stands before the first supervised token, which no scorer touches, and the rest."""
+    first = int(np.argmax(row.supervised)) if row.supervised.any() else 0
+    return between(row, 0, first), between(row, first, row.num_tokens)
+
+
+def shortened(row: RowTokens, max_characters: int) -> RowTokens:
+    """The row's first tokens, with about `max_characters` of text."""
+    begins = np.maximum.accumulate(row.spans[:, 0])
+    return between(row, 0, max(1, int(np.count_nonzero(begins < max_characters))))
 
 
 def score_levels(scores: npt.NDArray[np.float64], supervised: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

@@ -51,7 +51,7 @@ def plan_launch(num_processes: int | None, flags: Sequence[str], use_cpu: bool) 
     Raises:
         UserError: the accelerate configuration cannot be read, or contradicts `-n`.
     """
-    accelerators = 0 if use_cpu else _num_accelerators()
+    accelerators = 0 if use_cpu else num_accelerators()
     if flags:
         return _accelerate(list(flags), num_processes)
     wanted = num_processes or max(1, accelerators)
@@ -67,7 +67,8 @@ def plan_launch(num_processes: int | None, flags: Sequence[str], use_cpu: bool) 
     return Launch(command, {"world_size": wanted, "wrapper": None})
 
 
-def _num_accelerators() -> int:
+def num_accelerators() -> int:
+    """How many this machine offers to processes of their own."""
     import torch
 
     return torch.accelerator.device_count() if torch.accelerator.is_available() else 0

@@ -8,12 +8,14 @@ one micro-batch, and from a pass without gradients over the step's micro-batches
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sftgo_cli.losses.fused_head import Weighing
 from sftgo_cli.objectives.group_losses import (
     LocalTerms,
     Step,
@@ -24,7 +26,7 @@ from sftgo_cli.objectives.group_losses import (
     per_group,
     weighted_nll,
 )
-from sftgo_cli.objectives.micro_batch import supervised_tokens
+from sftgo_cli.objectives.micro_batch import part_of, supervised_tokens
 from sftgo_cli.objectives.training_facts import TrainingFacts
 from sftgo_cli.recipe.options import MethodOptions
 
@@ -35,7 +37,7 @@ def asked(module: ModuleType, function: str, options: MethodOptions) -> tuple[st
 
 
 class StepObjective:
-    """Module, options and state of the objective; `begin` opens a step, `local_loss` is called per micro-batch."""
+    """Module, options and state of the objective; `begin` opens a step, `micro_batch` takes it on."""
 
     def __init__(
         self, module: ModuleType, options: MethodOptions, num_groups: int, facts: TrainingFacts, reference: Any = None
@@ -61,6 +63,11 @@ class StepObjective:
         self._group_sum_G = torch.zeros(self.num_groups, dtype=torch.float64, device=totals.weight.device)
 
     @property
+    def needs_step(self) -> bool:
+        """Whether all losses of a micro-batch (and of the step) are needed before any token's weight is known."""
+        return self._needs_step
+
+    @property
     def needs_pre_pass(self) -> bool:
         """Whether the step under way must be passed over without gradients first."""
         return self._needs_step and self._left > 1
@@ -78,14 +85,24 @@ class StepObjective:
         """Exchange the statistics of all micro-batches observed so far between the ranks."""
         self._parts = gathered(self._own)
 
-    def local_loss(self, tokens: SupervisedTokens, all_reduce: Callable[[Tensor], Tensor]) -> LocalTerms:
-        """The micro-batch's share of the loss; after the step's last one the objective's state moves on."""
+    def micro_batch(self, batch: Mapping[str, Any], scale: float = 1.0) -> MicroBatch:
+        """The step's next micro-batch, to be handed to the loss head."""
+        nothing = torch.empty(0, device=batch["labels"].device)
+        return MicroBatch(self, self.tokens({"nll": nothing}, batch), batch["sample_ends"], scale)
+
+    def local_loss(self, tokens: SupervisedTokens) -> LocalTerms:
+        """The share of some samples of the micro-batch under way; all of them where the whole step is needed."""
         if self._needs_step and not self._parts:
             self.observe(tokens)
             self.share_statistics()
         statistics = StepStatistics(self._own[self._done], self._parts) if self._needs_step else None
-        step = Step(self._totals, self._progress, self.state, statistics)
-        terms: LocalTerms = self.module.local_loss(tokens, step, self.options)
+        terms: LocalTerms = self.module.local_loss(
+            tokens, Step(self._totals, self._progress, self.state, statistics), self.options
+        )
+        return terms
+
+    def finish_micro_batch(self, tokens: SupervisedTokens, all_reduce: Callable[[Tensor], Tensor]) -> None:
+        """After the step's last micro-batch the objective's state moves on."""
         self._done += 1
         self._left -= 1
         if self.state and hasattr(self.module, "next_state"):
@@ -93,7 +110,6 @@ class StepObjective:
             if self._left == 0:
                 losses_G = mean_where_filled(all_reduce(self._group_sum_G), self._totals.group_weight_G).cpu()
                 self.state = self.module.next_state(self.state, losses_G, self.options)
-        return terms
 
     def mixing_weight(self, progress: float) -> float:
         """For the log; 0 for objectives that mix nothing."""
@@ -108,6 +124,40 @@ class StepObjective:
     def load_state(self, saved: Mapping[str, Sequence[float]]) -> None:
         """Restore `saved_state()`."""
         self.state = {name: torch.tensor(value, dtype=torch.float64) for name, value in saved.items()}
+
+
+class MicroBatch:
+    """One micro-batch on its way through the loss head: the weighing that the head asks, and what that added up to."""
+
+    def __init__(self, objective: StepObjective, tokens: SupervisedTokens, ends: Sequence[int], scale: float) -> None:
+        self._objective = objective
+        self._tokens = tokens  # without losses
+        self._ends = ends
+        self._parts: list[LocalTerms] = []
+        self.weighing = Weighing(
+            ends=ends,
+            loss_of=self._loss_of,
+            at_once=objective.needs_step,
+            scale=scale,
+            terms=objective.head_terms,
+        )
+
+    def _loss_of(self, start: int, stop: int, terms: Mapping[str, Tensor]) -> Tensor:
+        part = self._objective.local_loss(part_of(self._tokens, self._ends, start, stop, terms))
+        self._parts.append(replace(part, loss=part.loss.detach()))
+        return part.loss
+
+    def terms(self) -> LocalTerms:
+        """The sums over the parts, without a graph."""
+        zero = torch.zeros((), dtype=torch.float64, device=self._tokens.token_weights_N.device)
+        sums = {field.name: zero for field in fields(LocalTerms)}
+        for part in self._parts:
+            sums = {name: total + getattr(part, name) for name, total in sums.items()}
+        return LocalTerms(**sums)
+
+    def tokens(self, nll_N: Tensor) -> SupervisedTokens:
+        """All tokens of the micro-batch with their losses."""
+        return replace(self._tokens, nll_N=nll_N)
 
 
 def gathered(own: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -27,6 +27,7 @@ from sftgo_cli.training.launch import check_joined
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from sftgo_cli.reference_model import ReferenceModel
     from sftgo_cli.training.callbacks import EarlyStopping
     from sftgo_cli.training.objective_step import StepObjective
     from sftgo_cli.training.trainer import SftgoTrainer
@@ -48,6 +49,7 @@ class TrainingInputs:
     template: str | None
     tuner: Any  # module of the chosen tuning method
     objective: Any  # module of the chosen objective
+    reference: ReferenceModel | None  # the frozen model that the objective runs live
 
 
 def step_sampler(recipe: Recipe, datasets: Sequence[Dataset], table: TokenTable, rank: int, world: int) -> StepSampler:
@@ -261,7 +263,8 @@ def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, console
 def _objective(inputs: TrainingInputs, table: TokenTable, model: Any, device: Any) -> StepObjective:
     import numpy as np
 
-    from sftgo_cli.training.objective_step import StepObjective, asked
+    from sftgo_cli.training.objective_reference import open_reference
+    from sftgo_cli.training.objective_step import StepObjective
 
     options = inputs.recipe.objective.options
     num_groups = inputs.recipe.grouping.num_groups()
@@ -276,19 +279,9 @@ def _objective(inputs: TrainingInputs, table: TokenTable, model: Any, device: An
         return np.array([value for chunk in table.chunks() for value in chunk.columns[name]], dtype=np.float64)
 
     facts = TrainingFacts(count_tokens, row_values, model.get_output_embeddings().weight.shape[0])
-    needs_reference = "reference_kl" in asked(inputs.objective, "head_terms", options)
-    reference = _reference_model(inputs, device) if needs_reference else None
+    found = inputs.reference
+    reference = None if found is None else open_reference(found, inputs.recipe.model.dtype, device)
     return StepObjective(inputs.objective, options, num_groups, facts, reference)
-
-
-def _reference_model(inputs: TrainingInputs, device: Any) -> Any:
-    """The frozen model that the objective compares with, its loss head attached, on this rank's device."""
-    from sftgo_cli.base_model import load_base_model
-
-    recipe = inputs.recipe
-    model = load_base_model(recipe.model, inputs.recipe_dir, recipe.model.dtype)
-    head.attach(model)
-    return model.eval().requires_grad_(False).to(device)
 
 
 def _load_finished(trainer: SftgoTrainer, checkpoint: Path, folder: Path) -> None:

@@ -28,7 +28,8 @@ from sftgo_cli.losses.head import reference_of
 from sftgo_cli.objectives.group_losses import StepTotals, SupervisedTokens, statistics
 from sftgo_cli.objectives.micro_batch import MODEL_INPUTS, local_totals, step_totals
 from sftgo_cli.training import checkpoints
-from sftgo_cli.training.objective_step import StepObjective
+from sftgo_cli.training.divergence import diverged
+from sftgo_cli.training.objective_step import MicroBatch, StepObjective
 from sftgo_cli.training.window import Window
 
 if TYPE_CHECKING:
@@ -141,25 +142,30 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
     ) -> Any:
         """World size x this micro-batch's share of the step's loss; gradients are averaged over ranks afterwards."""
         totals: StepTotals = num_items_in_batch
-        outputs = self._outputs(model, inputs)
-        tokens = self.objective.tokens(outputs, inputs)
-        terms = self.objective.local_loss(tokens, self.all_reduce)
-        self.window.add_micro_batch(terms, statistics(tokens, totals))
-        self._step_rows.append((inputs["row_ids"], replace(tokens, nll_N=tokens.nll_N.detach())))
-        loss = terms.loss * self.accelerator.num_processes
+        scaler = self.accelerator.scaler
+        scale = self.accelerator.num_processes * (1.0 if scaler is None else float(scaler.get_scale()))
+        micro_batch = self.objective.micro_batch(inputs, scale)
+        outputs = self._outputs(model, inputs, micro_batch)
+        tokens = micro_batch.tokens(outputs["nll"])
+        self.objective.finish_micro_batch(tokens, self.all_reduce)
+        self.window.add_micro_batch(micro_batch.terms(), statistics(tokens, totals))
+        self._step_rows.append((inputs["row_ids"], tokens))
+        loss = outputs["loss"] * self.accelerator.num_processes
         if "auxiliary_loss" in outputs:  # a mean over the step's micro-batches by tokens: empty ones weigh nothing
             share = inputs["num_tokens"] / totals.num_tokens * self.accelerator.num_processes
             loss = loss + outputs["auxiliary_loss"] * share
         return (loss, outputs) if return_outputs else loss
 
-    def _outputs(self, model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The wrapped model's per-token losses, and what else the objective asks of its head."""
+    def _outputs(self, model: Any, inputs: dict[str, Any], micro_batch: MicroBatch | None = None) -> dict[str, Any]:
+        """What the wrapped model's loss head finds: losses, and with a micro-batch also its share of the step's loss."""
         fed = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
-        asked: dict[str, Any] = {}
-        if self.objective.head_terms:
-            asked["terms"] = self.objective.head_terms
-        if self.objective.reference is not None:
-            asked["reference"] = reference_of(self.objective.reference, fed, inputs["labels"])
+        if micro_batch is None:
+            asked: dict[str, Any] = {"terms": self.objective.head_terms}
+        elif self.objective.reference is None:
+            asked = {"weighing": micro_batch.weighing}
+        else:
+            found = reference_of(self.objective.reference, fed, inputs["labels"])
+            asked = {"weighing": replace(micro_batch.weighing, reference=found)}
         outputs: dict[str, Any] = model(**fed, supervised_labels=inputs["labels"], **asked)
         return outputs
 
@@ -168,29 +174,8 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         scaled = self.accelerator.scaler is not None  # fp16: an overflow only skips the step and halves the scale
         if norm is not None and not scaled and not torch.isfinite(torch.as_tensor(norm)):
-            raise self._diverged(float(norm))
+            raise diverged(float(norm), self.state.global_step + 1, self._step_rows)
         return norm
-
-    def _diverged(self, norm: float) -> DivergedError:
-        """Names this rank's rows of the step whose loss is not finite; every row of it where only gradients overflowed."""
-        found = [(row_ids, tokens, ~torch.isfinite(tokens.nll_N)) for row_ids, tokens in self._step_rows]
-        if not any(bool(bad_N.any()) for _, _, bad_N in found):
-            found = [(row_ids, tokens, torch.ones_like(bad_N)) for row_ids, tokens, bad_N in found]
-        rows = [
-            row_ids[sample]
-            for row_ids, tokens, bad_N in found
-            for sample in sorted(set(tokens.sample_N[bad_N].tolist()))
-        ]
-        groups = sorted({group for _, tokens, bad_N in found for group in tokens.group_ids_N[bad_N].tolist()})
-        more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
-        where = (
-            f"step {self.state.global_step + 1}, rows {', '.join(rows[:5])}{more}, groups {', '.join(map(str, groups))}"
-        )
-        return DivergedError(
-            f"the gradient norm became {norm}; the step was not applied",
-            where,
-            "lower training.learning_rate, add warm-up, or look at those rows with sftgo inspect",
-        )
 
     def all_reduce(self, vector: Tensor) -> Tensor:
         """Sum over ranks, in place."""

@@ -20,15 +20,25 @@ LEVELS = [
     {"recipe"},
     {"run_dir", "grouping", "base_model", "losses"},
     {"data"},
+    {"reference_model"},
     {"objectives", "scoring", "tuning"},
     {"methods"},
     {"evaluation", "report"},
     {"training"},
     {"pipeline"},
+    {"comparison"},
+    {"model_use"},
     {"cli"},
 ]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
-STAGES = ["pipeline.py", "scoring/stages.py", "scoring/group_stage.py", "training/trainer.py"]
+STAGES = [
+    "pipeline.py",
+    "scoring/stages.py",
+    "scoring/shards.py",
+    "scoring/processes.py",
+    "scoring/group_stage.py",
+    "training/trainer.py",
+]
 ALLOWED = {("cache", "durable"), ("metrics_log", "durable")}
 
 

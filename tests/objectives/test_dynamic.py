@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from sftgo_cli.errors import UserError
-from sftgo_cli.losses import head
+from sftgo_cli.losses import logits
 from sftgo_cli.objectives import asft, beyond_ll, cross_entropy, dft, eaft, focal, profit, ual
 from sftgo_cli.objectives.group_losses import Step, StepTotals, SupervisedTokens
 from sftgo_cli.objectives.training_facts import TrainingFacts
@@ -48,7 +48,7 @@ def ours(module: ModuleType, options: Any, data: dict[str, Tensor], pieces: int 
     for piece in range(pieces):
         chosen = torch.arange(piece, NUM_TOKENS, pieces)
         reference = (data["reference"][chosen], lambda rows: rows)
-        outputs = head.token_losses(leaf[chosen], data["targets"][chosen], names, reference)
+        outputs = logits.token_terms(leaf[chosen], data["targets"][chosen], names, reference)
         tokens = SupervisedTokens(
             nll_N=outputs.pop("nll"),
             group_ids_N=torch.zeros(len(chosen), dtype=torch.int64),

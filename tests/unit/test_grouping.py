@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sftgo_cli.grouping import group_tokens, num_above, ordered_bits
+from sftgo_cli.grouping import (
+    global_thresholds,
+    group_by_thresholds,
+    group_tokens,
+    num_above,
+    ordered_bits,
+    score_bits,
+)
 from tests.objectives.reference import cases
 
 CASES = cases("grouping_cases.json")
@@ -87,3 +94,53 @@ def test_bit_order_is_numeric_order() -> None:
     bits = ordered_bits(values)
     assert (np.diff(bits.astype(np.int64)) > 0).all()
     assert ordered_bits(np.array([-0.0], dtype=np.float32)) == ordered_bits(np.array([0.0], dtype=np.float32))
+
+
+def sorted_thresholds(scores: np.ndarray, cuts: list[float]) -> list[float]:
+    ranked = np.sort(scores)[::-1]
+    return [float(ranked[max(1, math.ceil(cut * len(ranked) - 1e-9)) - 1]) for cut in cuts]
+
+
+def in_chunks(scores: np.ndarray, sizes: list[int]) -> Any:
+    def chunks() -> Any:
+        yield from np.split(scores, np.cumsum(sizes))
+
+    return chunks
+
+
+@pytest.mark.parametrize("spread", ["normal", "ties", "tiny", "huge", "one value"])
+def test_thresholds_over_everything_equal_a_sort(spread: str) -> None:
+    generator = np.random.default_rng(3)
+    for size in (1, 2, 10, 997, 20000):
+        scores = {
+            "normal": generator.normal(size=size),
+            "ties": generator.choice([-1.5, -0.0, 0.0, 0.25, 7.0], size=size),
+            "tiny": generator.normal(size=size) * 1e-41,  # denormal: only the lower bits differ
+            "huge": generator.normal(size=size) * 10.0 ** generator.integers(-38, 38, size=size),
+            "one value": np.full(size, -2.5),
+        }[spread].astype(np.float32)
+        cuts = sorted({*generator.uniform(0.001, 0.999, size=5).tolist(), 0.3})
+        got = global_thresholds(in_chunks(scores, [0, size // 3, size // 3]), cuts)
+        expected = sorted_thresholds(scores, cuts)
+        assert got == ordered_bits(np.array(expected, dtype=np.float32)).tolist()
+        everything = np.ones(size, dtype=bool)
+        groups = group_by_thresholds(scores, everything, ~everything, got)
+        assert groups.tolist() == [sum(score >= t for t in expected) for score in scores]
+
+
+def test_no_score_at_all_gives_thresholds_above_every_score() -> None:
+    thresholds = global_thresholds(lambda: iter([np.zeros(0, dtype=np.float32)]), [0.3, 0.5])
+    one = np.ones(1, dtype=bool)
+    assert group_by_thresholds(np.array([3e38], dtype=np.float32), one, ~one, thresholds).tolist() == [0]
+
+
+def test_fixed_thresholds_count_those_that_a_score_reaches() -> None:
+    scores = np.array([-3.0, 0.0, -0.0, 0.7, 1.5, 9.0, 5.0, np.nan], dtype=np.float32)
+    supervised = np.array([True] * 7 + [False])
+    pinned = np.array([False] * 6 + [True, False])
+    bits = [score_bits(threshold) for threshold in (0.0, 0.7, 1.5, 1e300)]
+    assert group_by_thresholds(scores, supervised, pinned, bits).tolist() == [0, 1, 1, 2, 3, 3, 4, -1]
+    low = group_by_thresholds(scores, supervised, pinned, bits[:3], "unimportant")
+    assert low.tolist() == [0, 1, 1, 2, 3, 3, 0, -1]
+    scored = group_by_thresholds(scores, supervised, pinned, bits[:3], "scored", invert=True)
+    assert scored.tolist() == [3, 1, 1, 0, 0, 0, 0, -1]  # 3, 0, 0, -0.7, -1.5, -9, -5 against 0, 0.7, 1.5

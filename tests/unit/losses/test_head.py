@@ -20,6 +20,7 @@ from transformers import (
 
 from sftgo_cli.errors import UserError
 from sftgo_cli.losses import head
+from sftgo_cli.losses.logits import token_terms
 
 SIZES: dict[str, Any] = {
     "vocab_size": 61,
@@ -129,7 +130,7 @@ def test_bfloat16_logits_are_upcast_before_the_softmax() -> None:
     logits = (torch.randn(20, 61, generator=torch.Generator().manual_seed(0)) * 8).to(torch.bfloat16)
     targets = torch.arange(20)
     expected = torch.logsumexp(logits.double(), -1) - logits.double()[torch.arange(20), targets]
-    nll = head.token_losses(logits, targets)["nll"]
+    nll = token_terms(logits, targets)["nll"]
     assert nll.dtype == torch.float32
     assert torch.allclose(nll.double(), expected, rtol=1e-6, atol=1e-6)
 

@@ -145,6 +145,31 @@ def test_a_later_layer_decides_between_keys_that_exclude_each_other(tmp_path: Pa
     assert (recipe.training.warmup_ratio, recipe.training.warmup_steps) == (None, 3)
 
 
+@pytest.mark.parametrize(
+    ("written", "num_groups", "cuts"),
+    [
+        ("{}", 2, [0.3]),
+        ("{important_fraction: 0.2}", 2, [0.2]),
+        ("{boundaries: [0.1, 0.4]}", 3, [0.1, 0.4]),
+        ("{quantiles: [0.1, 0.4, 0.5]}", 4, [0.1, 0.4, 0.5]),
+        ("{thresholds: [0, 1.5]}", 3, None),
+        ("{column: {name: g, num_groups: 5}}", 5, None),
+        ("{roles: [[assistant]]}", 1, None),
+        ("{segments: {}}", 2, None),
+    ],
+)
+def test_one_key_decides_the_groups_and_the_last_layer_which(
+    tmp_path: Path, methods: Any, written: str, num_groups: int, cuts: list[float] | None
+) -> None:
+    write(tmp_path, a=BASE + "grouping: {boundaries: [0.2, 0.3, 0.4, 0.5, 0.6, 0.7]}\n")
+    start = "" if written == "{}" else "extends: a.yaml\n"
+    write(tmp_path, b=f"{start or BASE}grouping: {written}\n")
+    loaded = load_file(tmp_path / "b.yaml", methods)
+    assert (loaded.recipe.grouping.num_groups(), loaded.recipe.grouping.cuts()) == (num_groups, cuts)
+    again = load_recipe(tmp_path / "b.yaml", [f"grouping={written}"], methods).recipe
+    assert again.grouping == loaded.recipe.grouping
+
+
 def test_errors_point_into_the_file_a_value_came_from(tmp_path: Path, methods: Any) -> None:
     write(tmp_path / "base", a="model: m\ntraining:\n  output_dir: r\n  sede: 3\n")
     write(tmp_path, b="extends: base/a.yaml\ndata: {train: d, max_length: x}\n")

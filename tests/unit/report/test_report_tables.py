@@ -13,7 +13,9 @@ from rich.console import Console
 
 from sftgo_cli.data.preparation_report import DroppedRows, PreparationReport
 from sftgo_cli.errors import UserError
+from sftgo_cli.recipe.schema import GroupingSection
 from sftgo_cli.report.data_table import data_notes, data_table
+from sftgo_cli.report.group_names import group_labels, grouping_text
 from sftgo_cli.report.run_tables import RunSummary, comparison_table, evaluation_table
 from sftgo_cli.report.score_table import GroupSummary, asked_shares, score_statistics, score_table
 from sftgo_cli.report.visible_text import readable_token
@@ -163,6 +165,27 @@ def test_statistics_refuse_what_is_not_scored(make_row: Any, make_dataset: Any, 
         score_statistics([make_dataset([good, bad])], bpe, 2)
     with pytest.raises(UserError, match=r"no column group_ids - data set 0 - run `sftgo score`"):
         score_statistics([make_dataset([good]).remove_columns("group_ids")], bpe, 2)
+
+
+def test_groups_are_named_by_what_decides_them() -> None:
+    roles = GroupingSection(roles=[["system", "user"], ["assistant"]])
+    assert group_labels(roles) == ["least important\n(system, user)", "most important\n(assistant)"]
+    assert group_labels(GroupingSection(thresholds=[0.0, 1.0])) == ["least important", "group 1", "most important"]
+    described = {
+        "cut at 0.3 from the top": {},
+        "cut at 0.1, 0.4 from the top": {"boundaries": [0.1, 0.4]},
+        "cut at 0.1 from the top of all training tokens": {"quantiles": [0.1]},
+        "cut at the scores 0, 1.5": {"thresholds": [0.0, 1.5]},
+        "grouped by the column mine": {"column": {"name": "mine", "num_groups": 2}},
+        "grouped by roles: system, user / assistant": {"roles": [["system", "user"], ["assistant"]]},
+        "grouped by segments": {"segments": {"num_groups": 2}},
+    }
+    for text, grouping in described.items():
+        assert grouping_text(GroupingSection.model_validate(grouping)) == text
+    summaries = [GroupSummary(0, 10, 0.5, None, ()), GroupSummary(1, 10, 0.5, None, ())]
+    text = "\n".join("|".join(line) for line in text_of(score_table(summaries, roles.cuts(), group_labels(roles))))
+    assert "(assistant)" in text
+    assert "differs" not in text
 
 
 def test_score_table_names_groups_and_prints_asked_next_to_realised() -> None:

@@ -19,7 +19,7 @@ from sftgo_cli.training import launch
 def accelerators(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many accelerators the machine has."""
     count = [0]
-    monkeypatch.setattr(launch, "_num_accelerators", lambda: count[0])
+    monkeypatch.setattr(launch, "num_accelerators", lambda: count[0])
     return count
 
 

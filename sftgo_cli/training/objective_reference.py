@@ -1,0 +1,43 @@
+"""The frozen model that runs beside the trained one where the objective compares with it (`reference_kl`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sftgo_cli.recipe.schema import Recipe
+from sftgo_cli.reference_model import ReferenceModel, check_same_tokenizer, find_reference, load_reference
+
+KEY = "objective.reference"
+TERM = "reference_kl"
+
+
+def objective_reference(
+    recipe: Recipe, module: ModuleType, recipe_dir: Path, tokenizer: Any, find_run: Callable[[Path], Path]
+) -> ReferenceModel | None:
+    """The reference that the objective runs live, None where it runs none; by default the recipe's base model.
+
+    Raises:
+        UserError: there is no such reference, or its tokenizer is another one.
+    """
+    options = recipe.objective.options
+    if not hasattr(module, "head_terms") or TERM not in module.head_terms(options):
+        return None
+    name = module.reference(options)
+    model = recipe.model
+    if name is None:
+        return find_reference(model.name_or_path, model.revision, model, recipe_dir, find_run, "model.name_or_path")
+    reference = find_reference(name, None, model, recipe_dir, find_run, KEY)
+    check_same_tokenizer(reference, tokenizer)
+    return reference
+
+
+def open_reference(reference: ReferenceModel, dtype: str, device: Any) -> Any:
+    """The reference with its loss head attached, frozen, on this rank's device."""
+    from sftgo_cli.losses import head
+
+    model = load_reference(reference, dtype)
+    head.attach(model)
+    return model.to(device)
