@@ -3,6 +3,9 @@
 Two layouts. Padded: one row per sequence, `attention_mask`. Packed: a bin's rows after each other with `position_ids` that
 restart at every row and no `attention_mask` (transformers isolates samples only then); the padded tail is a segment of
 its own. Position 0 of a row is never supervised, so no row predicts into the next.
+
+Rows that are not packed may still lie in one sequence, without padding (`padding_free_width`): the same losses, fewer
+tokens. Attention over one long sequence costs more, so each micro-batch takes the cheaper layout.
 """
 
 from __future__ import annotations
@@ -52,6 +55,7 @@ class Collator:
         self.packed = packed
         self.pad_to = pad_to
         self.one_sequence = one_sequence  # all bins of a packed micro-batch after each other; see `needs_one_sequence`
+        self.padding_free_width: int | None = None  # the model's hidden size, once it is known to isolate samples
         self.token_columns = tuple(token_columns)  # further columns for the objective: float32[B, T], NaN on padding
         self.row_columns = tuple(row_columns)  # and per row: float64[S]
 
@@ -59,7 +63,8 @@ class Collator:
         """Collate one micro-batch. An empty one becomes a sequence of two padding tokens without a sample."""
         import torch
 
-        if self.packed and self.one_sequence and bins:
+        packed = self.packed or self._padding_costs_more([len(row[INPUT_IDS]) for rows in bins for row in rows])
+        if packed and bins and (self.one_sequence or not self.packed):
             bins = [[row for rows in bins for row in rows]]
         lengths = [sum(len(row[INPUT_IDS]) for row in rows) for rows in bins]
         shape = (max(1, len(bins)), max([2, self.pad_to or 0, *lengths]))
@@ -82,13 +87,23 @@ class Collator:
             # Attention over nothing but masked positions is NaN in eager attention; nothing here is supervised anyway.
             arrays["attention_mask"][:] = 1
         batch: dict[str, Any] = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        del batch["attention_mask" if self.packed else "position_ids"]
+        del batch["attention_mask" if packed else "position_ids"]
         batch["row_weights"] = torch.tensor(row_weights, dtype=torch.float64)
         batch |= {name: torch.tensor(values, dtype=torch.float64) for name, values in own.items()}
         batch["num_tokens"] = torch.tensor(sum(lengths))
         batch["row_ids"] = row_ids
         batch["sample_ends"] = np.cumsum(num_supervised)[1:].tolist()
         return batch
+
+    def _padding_costs_more(self, lengths: Sequence[int]) -> bool:
+        """Whether one sequence without padding is cheaper than a padded batch, for a layer of width H: matrix products
+        take about 24 H^2 operations per token, attention 4 H per pair of tokens that it looks at."""
+        if self.padding_free_width is None or not lengths:
+            return False
+        total, padded = sum(lengths), len(lengths) * max(lengths)
+        pairs = sum(length**2 for length in lengths) if self.one_sequence else total**2
+        width = 6 * self.padding_free_width
+        return width * total + pairs < width * padded + padded * max(lengths)
 
     def _blank(self, shape: tuple[int, int]) -> dict[str, Any]:
         return {

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from sftgo_cli.losses.logits import Reference
 
 
+ADDED_ELEMENTS = 1 << 19  # 2 MiB in float32: stays in a core's cache
+
+
 @dataclass(frozen=True)
 class Weighing:
     """How the losses of a micro-batch's N supervised tokens become its loss."""
@@ -36,6 +39,7 @@ class Weighing:
     at_once: bool = False  # loss_of must see all tokens in one call
     terms: Sequence[str] = ()  # what loss_of gets besides `nll`
     reference: Reference | None = None
+    compile_tiles: bool = False  # faster from some ten billion logits on: compiling takes seconds
     scale: float = 1.0  # what the loss will be multiplied by before its backward pass (fp16 loss scale, ranks)
 
 
@@ -100,7 +104,7 @@ class _FusedHead(torch.autograd.Function):
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         with torch.autocast(hidden_NH.device.type, enabled=False):
-            head = Head(hidden_NH, weight_VH, bias_V, targets_N, transform, dtype)
+            head = Head(hidden_NH, weight_VH, bias_V, targets_N, transform, dtype, weighing.compile_tiles)
             wants = ctx.needs_input_grad[:3]
             sums = _Gradients(hidden_NH, weight_VH, bias_V, wants, dtype)
             loss, nll_N = _passes(head, weighing, sums)
@@ -129,8 +133,10 @@ class _Gradients:
         dtype: torch.dtype,
     ) -> None:
         self.hidden_NH = torch.empty_like(hidden_NH) if wants[0] else None
-        self.weight_VH = torch.zeros_like(weight_VH, dtype=wide(dtype)) if wants[1] else None
+        self.weight_VH = torch.empty_like(weight_VH, dtype=wide(dtype)) if wants[1] else None
         self.bias_V = torch.zeros_like(bias_V, dtype=wide(dtype)) if bias_V is not None and wants[2] else None
+        self._product_VH: Tensor | None = None
+        self._empty = True
         self._kinds = (weight_VH.dtype, None if bias_V is None else bias_V.dtype)
 
     @property
@@ -143,18 +149,41 @@ class _Gradients:
         if self.hidden_NH is not None:
             self.hidden_NH[start:stop] = tile_CV @ head.weight_VH
         if self.weight_VH is not None:
-            if self.weight_VH.dtype == tile_CV.dtype:
-                self.weight_VH.addmm_(tile_CV.t(), head.hidden_NH[start:stop])
-            else:
-                self.weight_VH += tile_CV.t() @ head.hidden_NH[start:stop]
+            self._add_weight(self.weight_VH, tile_CV, head.hidden_NH[start:stop])
         if self.bias_V is not None:
             self.bias_V += tile_CV.sum(dim=0, dtype=self.bias_V.dtype)
 
+    def _add_weight(self, sum_VH: Tensor, tile_CV: Tensor, hidden_CH: Tensor) -> None:
+        """sum += tile^T hidden; the product gets a buffer of its own, for a new one is a page fault every 4 KiB."""
+        if sum_VH.dtype == tile_CV.dtype:
+            torch.mm(tile_CV.t(), hidden_CH, out=sum_VH) if self._empty else sum_VH.addmm_(tile_CV.t(), hidden_CH)
+        else:
+            if self._product_VH is None:
+                self._product_VH = torch.empty_like(sum_VH, dtype=tile_CV.dtype)
+            torch.mm(tile_CV.t(), hidden_CH, out=self._product_VH)
+            sum_VH.copy_(self._product_VH) if self._empty else _add_wider(sum_VH, self._product_VH)
+        self._empty = False
+
     def finished(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """In the inputs' types."""
+        if self.weight_VH is not None and self._empty:
+            self.weight_VH.zero_()
+        self._product_VH = None
         weight = None if self.weight_VH is None else self.weight_VH.to(self._kinds[0])
         bias = None if self.bias_V is None or self._kinds[1] is None else self.bias_V.to(self._kinds[1])
         return self.hidden_NH, weight, bias
+
+
+def _add_wider(sum_VH: Tensor, product_VH: Tensor) -> None:
+    """sum += product of a narrower type; on a CPU block by block through a copy, six times as fast as `add_`."""
+    if sum_VH.device.type != "cpu":
+        sum_VH.add_(product_VH)
+        return
+    rows = max(1, ADDED_ELEMENTS // sum_VH.shape[1])
+    block_RH = torch.empty(min(rows, len(sum_VH)), sum_VH.shape[1], dtype=sum_VH.dtype)
+    for first in range(0, len(sum_VH), rows):
+        part_RH = product_VH[first : first + rows]
+        sum_VH[first : first + rows].add_(block_RH[: len(part_RH)].copy_(part_RH))
 
 
 def _passes(head: Head, weighing: Weighing, sums: _Gradients) -> tuple[Tensor, Tensor]:

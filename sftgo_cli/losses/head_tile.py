@@ -8,15 +8,19 @@ softmax - 1 loses everything where p is near 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sftgo_cli.losses.logits import LogitTransform
 
-CHUNK_BYTES = {"cpu": 1 << 27, "accelerator": 1 << 29}  # of one tile of logits
+# A tile holds an eighth of all logits, but at least the first and at most the second number of bytes: larger tiles are
+# hardly faster (measured at 64 to 1,024 rows of 131,072), and what they take is on top of the gradients.
+TILE_BYTES = {"cpu": (1 << 25, 1 << 28), "accelerator": (1 << 28, 1 << 30)}
 BLOCK_ELEMENTS = {"cpu": 1 << 20, "accelerator": 1 << 26}  # of the float32 rows in which a tile is worked on
 MIN_CHUNK_ROWS = 64
 
@@ -37,6 +41,7 @@ class Head:
         targets_N: Tensor,
         transform: LogitTransform,
         dtype: torch.dtype,
+        compile_tiles: bool = False,
     ) -> None:
         self.hidden_NH = hidden_NH.detach().to(dtype)
         self.weight_VH = weight_VH.detach().to(dtype)
@@ -44,10 +49,17 @@ class Head:
         self.targets_N = targets_N
         self.transform = transform
         device, size = hidden_NH.device.type, weight_VH.shape[0]
-        chunk_bytes = CHUNK_BYTES["cpu" if device == "cpu" else "accelerator"]
-        self.chunk_rows = max(MIN_CHUNK_ROWS, chunk_bytes // (size * self.hidden_NH.element_size()))
+        least, most = TILE_BYTES["cpu" if device == "cpu" else "accelerator"]
+        row_bytes = size * self.hidden_NH.element_size()
+        tile_bytes = min(most, max(least, len(targets_N) * row_bytes // 8))
+        self.chunk_rows = max(MIN_CHUNK_ROWS, tile_bytes // row_bytes)
         self.block_rows = max(1, BLOCK_ELEMENTS["cpu" if device == "cpu" else "accelerator"] // size)
+        self.compile_tiles = compile_tiles
         self._buffer: Tensor | None = None
+        self._scratch: list[Tensor] = []
+        if not compile_tiles:
+            shape = (min(self.block_rows, max(1, len(targets_N))), size)
+            self._scratch = [self.hidden_NH.new_empty(shape, dtype=wide(dtype)) for _ in range(2)]
 
     def pieces(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Consecutive rows from `start` to `stop`, at most a chunk each."""
@@ -69,9 +81,13 @@ class Head:
         """The logits of a piece and their losses. The tile lies in one buffer that the next call overwrites."""
         tile_CV, targets_C = self.products(start, stop), self.targets_N[start:stop]
         kind = wide(tile_CV.dtype)
+        if self.compile_tiles:
+            total_C = compiled(_total_of)(tile_CV, kind, self.transform.scale, self.transform.softcap)
+            own_C = self.transform(tile_CV.gather(1, targets_C[:, None])[:, 0].to(kind))
+            return Rows(tile_CV, targets_C, total_C - own_C, total_C)
         rows = Rows(tile_CV, targets_C, *(self.hidden_NH.new_empty(stop - start, dtype=kind) for _ in range(2)))
         for block in self._blocks(stop - start):
-            _losses_of(tile_CV[block], targets_C[block], rows.nll_C[block], rows.total_C[block], self.transform)
+            _losses_of(rows, block, self.transform, self._scratch)
         return rows
 
     def slopes(self, rows: Rows, slope_C: Tensor | None) -> Tensor:
@@ -80,11 +96,13 @@ class Head:
         Args:
             slope_C: d loss / d l; None for d l / d(h W^T + b).
         """
+        if self.compile_tiles:
+            own_C = torch.ones_like(rows.nll_C) if slope_C is None else slope_C
+            given = (rows.total_C, rows.nll_C, rows.targets_C, own_C, self.transform.scale, self.transform.softcap)
+            compiled(_tile_slopes)(rows.tile_CV, *given)
+            return rows.tile_CV
         for block in self._blocks(len(rows.nll_C)):
-            own = None if slope_C is None else slope_C[block]
-            _slopes_of(
-                rows.tile_CV[block], rows.targets_C[block], rows.nll_C[block], rows.total_C[block], own, self.transform
-            )
+            _slopes_of(rows, block, slope_C, self.transform, self._scratch)
         return rows.tile_CV
 
     def _blocks(self, num_rows: int) -> Iterator[slice]:
@@ -114,26 +132,62 @@ class Rows:
     total_C: Tensor
 
 
-def _losses_of(tile_RV: Tensor, targets_R: Tensor, nll_R: Tensor, total_R: Tensor, transform: LogitTransform) -> None:
-    logits_RV = transform(tile_RV.to(nll_R.dtype))
-    torch.logsumexp(logits_RV, dim=-1, out=total_R)
-    torch.sub(total_R, logits_RV.gather(1, targets_R[:, None])[:, 0], out=nll_R)
+def _losses_of(rows: Rows, block: slice, transform: LogitTransform, scratch: Sequence[Tensor]) -> None:
+    """l and log-sum-exp of some rows. `scratch`: two buffers at least as large, in the type of the losses."""
+    tile_RV, targets_R1 = rows.tile_CV[block], rows.targets_C[block, None]
+    logits_RV, log_p_RV = (buffer[: len(tile_RV)] for buffer in scratch)
+    logits_RV.copy_(tile_RV)
+    if transform.changes:
+        logits_RV.copy_(transform(logits_RV))
+    torch.log_softmax(logits_RV, dim=-1, out=log_p_RV)
+    torch.neg(log_p_RV.gather(1, targets_R1)[:, 0], out=rows.nll_C[block])
+    torch.add(logits_RV.gather(1, targets_R1)[:, 0], rows.nll_C[block], out=rows.total_C[block])
 
 
 def _slopes_of(
-    tile_RV: Tensor,
-    targets_R: Tensor,
-    nll_R: Tensor,
-    total_R: Tensor,
-    slope_R: Tensor | None,
-    transform: LogitTransform,
+    rows: Rows, block: slice, slope_C: Tensor | None, transform: LogitTransform, scratch: Sequence[Tensor]
 ) -> None:
     """tile <- slope (softmax(z) - target) dz/dx."""
-    logits_RV = transform(tile_RV.to(nll_R.dtype))
-    p_RV = (logits_RV - total_R[:, None]).exp_()
-    p_RV.scatter_(1, targets_R[:, None], torch.expm1(-nll_R)[:, None])
+    tile_RV, targets_R1 = rows.tile_CV[block], rows.targets_C[block, None]
+    in_place = tile_RV.dtype == scratch[0].dtype and not transform.changes
+    p_RV = tile_RV if in_place else scratch[0][: len(tile_RV)].copy_(tile_RV)
+    derivative: Tensor | float = 1.0
     if transform.changes:
-        p_RV *= transform.slope(logits_RV)
-    if slope_R is not None:
-        p_RV *= slope_R[:, None]
-    tile_RV.copy_(p_RV)
+        p_RV.copy_(transform(p_RV))
+        derivative = transform.slope(p_RV)
+    p_RV.sub_(rows.total_C[block, None]).exp_()
+    p_RV.scatter_(1, targets_R1, torch.expm1(-rows.nll_C[block, None]))
+    if transform.changes:
+        p_RV.mul_(derivative)
+    if slope_C is not None:
+        p_RV.mul_(slope_C[block, None])
+    if not in_place:
+        tile_RV.copy_(p_RV)
+
+
+def _total_of(tile_CV: Tensor, wider: torch.dtype, scale: float, softcap: float | None) -> Tensor:
+    """log-sum-exp of every row; compiled, it reads the tile twice and writes nothing else."""
+    return torch.logsumexp(LogitTransform(scale, softcap)(tile_CV.to(wider)), dim=-1)
+
+
+def _tile_slopes(
+    tile_CV: Tensor,
+    total_C: Tensor,
+    nll_C: Tensor,
+    targets_C: Tensor,
+    slope_C: Tensor,
+    scale: float,
+    softcap: float | None,
+) -> None:
+    """`_slopes_of` a whole tile; compiled, one pass."""
+    transform = LogitTransform(scale, softcap)
+    logits_CV = transform(tile_CV.to(total_C.dtype))
+    own_CV = torch.arange(tile_CV.shape[1], device=tile_CV.device)[None] == targets_C[:, None]
+    error_CV = torch.where(own_CV, torch.expm1(-nll_C)[:, None], (logits_CV - total_C[:, None]).exp())
+    tile_CV.copy_(error_CV * transform.slope(logits_CV) * slope_C[:, None])
+
+
+@functools.cache
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function compiled for any number of rows, once per process."""
+    return torch.compile(function, dynamic=True)

@@ -3,7 +3,8 @@
 The rule: a path written in a parent recipe in another folder, or on the command line (where it is relative to the
 working directory), is rewritten when it exists there, or when it begins with `./` or `../`. Everything else stays as it
 is, because `org/name` may as well be a Hub id. In a method's options, whose keys are not known here, a text counts as a
-path when it exists there and holds a slash or stands under a key that names a model. Absolute paths, `~` and `builtin:` names never change.
+path when it exists there and holds a slash or stands under a key that names a model. Absolute paths, `~` and
+`builtin:` names never change.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sftgo_cli.recipe.options import PartWeight
+from sftgo_cli.recipe.options import MethodPart, PartWeight
 from sftgo_cli.recipe.schema import DEFAULT_METHODS, Recipe
 from sftgo_cli.recipe.unknown_keys import MethodTables, part_keys
 
@@ -98,9 +98,12 @@ def _variant(kind: str, name: str, methods: MethodTables, defs: Schema) -> Schem
     options = methods.options_of(kind, name)
     assert options is not None, name
     schema = options.model_json_schema(ref_template=f"#/$defs/{kind}.{name}.{{model}}")
+    parts = part_keys(options)
     for model, definition in schema.pop("$defs", {}).items():
+        if parts and model == MethodPart.__name__:
+            continue
         defs[f"{kind}.{name}.{model}"] = definition
-    for key in part_keys(options):
+    for key in parts:
         schema["properties"][key]["items"] = {"$ref": f"#/$defs/{kind}.part"}
     properties = {"name": {"const": name, "description": f"Which {kind} method"}, **schema.get("properties", {})}
     required = ["name", *schema.get("required", [])]

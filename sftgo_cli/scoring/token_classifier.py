@@ -232,7 +232,7 @@ def chosen_batch_tokens() -> int:
     """Enough to fill an accelerator; on a CPU, few enough that a layer's activations stay near its caches."""
     import torch
 
-    return 32768 if torch.cuda.is_available() else 2048
+    return 32768 if torch.cuda.is_available() else 1024
 
 
 def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

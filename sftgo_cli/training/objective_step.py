@@ -46,6 +46,7 @@ class StepObjective:
         self.options = options
         self.num_groups = num_groups
         self.reference = reference  # a frozen model with its loss head attached, or None
+        self.compile_tiles = False
         self.head_terms = asked(module, "head_terms", options)
         self.token_columns = asked(module, "token_columns", options)
         self.row_columns = asked(module, "source_row_columns", options)
@@ -140,6 +141,7 @@ class MicroBatch:
             at_once=objective.needs_step,
             scale=scale,
             terms=objective.head_terms,
+            compile_tiles=objective.compile_tiles,
         )
 
     def _loss_of(self, start: int, stop: int, terms: Mapping[str, Tensor]) -> Tensor:

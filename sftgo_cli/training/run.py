@@ -108,15 +108,16 @@ def load_model(inputs: TrainingInputs) -> Any:
     return inputs.tuner.apply(model, options)
 
 
-def probe_model(model: Any, inputs: TrainingInputs, args: Any) -> None:
-    """Check the loss head, and packing where it is on, where the model lies and in the compute type.
+def probe_model(model: Any, inputs: TrainingInputs, args: Any, collator: Collator) -> None:
+    """Check the loss head, and packing where it is on, where the model lies and in the compute type. A model that
+    isolates samples may take rows without padding, too.
 
     Raises:
         UserError: the architecture does something that the head does not know, or lets packed samples see each other.
     """
     import torch
 
-    from sftgo_cli.training.packing_probe import check_packing
+    from sftgo_cli.training.packing_probe import check_packing, leak
 
     device = next(model.parameters()).device
     if device.type == "cpu" and needs_one_sequence(model.config):
@@ -126,6 +127,8 @@ def probe_model(model: Any, inputs: TrainingInputs, args: Any) -> None:
         head.probe(model, model.config.vocab_size)
         if inputs.recipe.data.packing:
             check_packing(model, model.config.vocab_size, pad_token_id(inputs.tokenizer))
+        elif leak(model, model.config.vocab_size, pad_token_id(inputs.tokenizer))[1]:
+            collator.padding_free_width = getattr(model.config.get_text_config(), "hidden_size", None)
 
 
 def train(inputs: TrainingInputs, say: Say, console: Any) -> Path:
@@ -224,6 +227,7 @@ def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, console
 
     from sftgo_cli.training.callbacks import LogLastStep, Progress, SaveAfterEvaluation
     from sftgo_cli.training.objective_step import asked
+    from sftgo_cli.training.tile_compilation import worth_compiling
     from sftgo_cli.training.trainer import SftgoTrainer
 
     recipe, rank, world = inputs.recipe, args.process_index, args.world_size
@@ -239,13 +243,21 @@ def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, console
     callbacks: list[Any] = [stop, LogLastStep(), Progress(console), *([stopping] if stopping else [])]
     callbacks.append(SaveAfterEvaluation(sampler.steps_per_epoch))
     model = load_model(inputs)
+    objective = _objective(inputs, table, model, args.device)
+    tokens_per_step = float(table.lengths.sum()) / sampler.steps_per_epoch / world
+    objective.compile_tiles = worth_compiling(
+        planned_steps(recipe, sampler) * tokens_per_step,
+        model.get_output_embeddings().weight.shape[0],
+        args.device.type,
+    )
+    collator = Collator(pad_id, recipe.data.packing, None, needs_one_sequence(model.config), *columns)
     trainer = SftgoTrainer(
         model=model,
         args=args,
         rows=table,
         sampler=sampler,
-        collator=Collator(pad_id, recipe.data.packing, None, needs_one_sequence(model.config), *columns),
-        objective=_objective(inputs, table, model, args.device),
+        collator=collator,
+        objective=objective,
         sets={
             name: evaluation_set(datasets, recipe, pad_id, rank, world) for name, datasets in inputs.evaluation.items()
         },
@@ -254,7 +266,7 @@ def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, console
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
-    probe_model(trainer.model, inputs, args)
+    probe_model(trainer.model, inputs, args, collator)
     if inputs.template is not None:
         inputs.tokenizer.chat_template = inputs.template  # saved with the model, so that generation uses the same
     return trainer

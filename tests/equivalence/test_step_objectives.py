@@ -51,6 +51,17 @@ def test_one_micro_batch_or_several(name: str, tmp_path: Path) -> None:
     assert metrics(one)[-1]["grad_norm"] > 0
 
 
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_rho1_selects_over_the_whole_step(processes: int, tmp_path: Path) -> None:
+    """The threshold is that of all micro-batches and ranks: the same tokens are kept however the step is split."""
+    reference = run(tmp_path, "reference", "training.max_steps=4")
+    options = [*SHORT, "objective=rho1", f"objective.reference={reference}", "objective.keep_fraction=0.4"]
+    split = ["training.per_device_train_batch_size=2", f"training.gradient_accumulation_steps={4 // processes}"]
+    one = run(tmp_path, "one", *options)
+    check_same(one, run(tmp_path, "split", *options, *split, processes=processes))
+    assert all(line["loss"] > line["ce_loss"] for line in metrics(one))  # the harder tokens were kept
+
+
 @pytest.mark.parametrize("name", ["worst of the step", pytest.param("learned weights", marks=pytest.mark.slow)])
 def test_two_processes(name: str, tmp_path: Path) -> None:
     options = [*SHORT, *OBJECTIVES[name]]

@@ -101,7 +101,7 @@ def error(got: Tensor, expected: Tensor) -> float:
 def chunk_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Chunks smaller than a sample, of several samples, of everything; blocks of three rows."""
     monkeypatch.setattr(head_tile, "MIN_CHUNK_ROWS", request.param)
-    monkeypatch.setattr(head_tile, "CHUNK_BYTES", {"cpu": 1})
+    monkeypatch.setattr(head_tile, "TILE_BYTES", {"cpu": (1, 1)})
     monkeypatch.setattr(head_tile, "BLOCK_ELEMENTS", {"cpu": 3 * VOCABULARY})
     return int(request.param)
 
@@ -131,7 +131,7 @@ def test_a_frozen_head_gets_no_gradient_and_the_hidden_states_the_same(chunk_row
 def test_a_frozen_head_never_makes_the_logits_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a sample is longer than a chunk, or all losses are needed first: dh is linear in the slopes."""
     monkeypatch.setattr(head_tile, "MIN_CHUNK_ROWS", 10)
-    monkeypatch.setattr(head_tile, "CHUNK_BYTES", {"cpu": 1})
+    monkeypatch.setattr(head_tile, "TILE_BYTES", {"cpu": (1, 1)})
     made = 0
     products = head_tile.Head.products
 
@@ -301,3 +301,25 @@ def test_the_backward_pass_can_be_scaled_and_leaves_what_it_saved_alone() -> Non
     (once,) = torch.autograd.grad(3.0 * loss, hidden, retain_graph=True)
     (again,) = torch.autograd.grad(loss, hidden)
     assert torch.allclose(once, 3.0 * again, rtol=1e-14)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["plain", "softcap"])
+def test_compiled_tiles(kind: torch.dtype, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bounds as above for the compiled functions; that they run is counted, so nothing falls back silently."""
+    calls = []
+    original = head_tile.compiled
+    monkeypatch.setattr(head_tile, "compiled", lambda function: calls.append(function.__name__) or original(function))
+    monkeypatch.setattr(head_tile, "MIN_CHUNK_ROWS", 30)
+    monkeypatch.setattr(head_tile, "TILE_BYTES", {"cpu": (1, 1)})
+    values = data(10)
+    rounded = {key: v.to(kind) if key in ("hidden", "weight", "bias") else v for key, v in values.items()}
+    exact = {key: v.double() if v.is_floating_point() else v for key, v in rounded.items()}
+    expected, wanted = reference(exact, TRANSFORMS[name], False)
+    loss, got = ours(rounded, TRANSFORMS[name], False, compile_tiles=True)
+    assert set(calls) == {"_total_of", "_tile_slopes"}
+    bounds = {torch.float64: 1e-13, torch.float32: 1e-6, torch.bfloat16: 5e-3}
+    assert float(loss) == pytest.approx(float(expected), rel=bounds[kind])
+    for key, gradient in got.items():
+        assert error(gradient, wanted[key]) < bounds[kind], key

@@ -188,3 +188,28 @@ def test_an_extending_recipe_may_give_only_a_part(schema: Any) -> None:
 
 def test_the_resolved_recipe_satisfies_the_schema(schema: Any, load: Any) -> None:
     assert holds(schema, load(json.dumps(SHORT)).resolved, schema)
+
+
+@pytest.mark.parametrize(
+    ("part", "fits"),
+    [
+        ("random", True),
+        ({"name": "random", "seed": 3, "weight": 0.5}, True),
+        ({"name": "combine", "scorers": ["tfidf", "random"], "weight": 2}, True),
+        ("randm", False),
+        ({"name": "random", "weight": 0}, False),
+        ({"name": "random", "sed": 3}, False),
+        ({"name": "rho1"}, False),
+        ({"weight": 1.0}, False),
+        ({"name": "combine", "scorers": ["tfidf"]}, False),
+    ],
+)
+def test_methods_within_a_method(part: Any, fits: bool) -> None:
+    from sftgo_cli import methods
+
+    schema = recipe_json_schema(methods)
+    references = {node["$ref"] for node in nodes(schema) if isinstance(node, dict) and "$ref" in node}
+    assert references <= {f"#/$defs/{name}" for name in schema["$defs"]}
+    recipe = {**SHORT, "scoring": {"name": "combine", "scorers": ["tfidf", part]}}
+    assert holds(schema, recipe, schema) == fits
+    assert not holds(schema, {**SHORT, "scoring": {"name": "random", "weight": 1.0}}, schema)
