@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from measuring import MB, last_json, machine, median, ratio, run_undisturbed, write_result
+from measuring import MB, last_json, machine, median, ratio, run, undisturbed, write_result
 
 HIDDEN, VOCABULARY, SAMPLE = 512, 131_072, 128
 VARIANTS = ("compiled", "ours", "ours tiles")
@@ -182,7 +182,7 @@ def measure(sizes: list[int], rounds: int, runs: int) -> dict[str, Any]:
 
     def process(variant: str, size: int, passes: int) -> dict[str, Any]:
         command = [sys.executable, __file__, "--child", variant, "--sizes", str(size), "--runs", str(passes)]
-        finished = run_undisturbed(command)
+        finished = undisturbed(lambda: run(command), lambda found: found.disturbance)
         found: dict[str, Any] = {**last_json(finished.output), "disturbance": finished.disturbance}
         print(size, variant, {k: v for k, v in found.items() if k != "loss"}, file=sys.stderr, flush=True)
         return found

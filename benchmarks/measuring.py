@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 RESULTS = Path(__file__).parent / "results"
 MB = 1024.0  # /proc counts in KiB: one MB here is 1,024 of them
 POLL_SECONDS = 0.01
@@ -70,14 +71,14 @@ def run(
     return Finished("".join(lines), peak, seconds, reached, (_others_cpu_seconds() - before) / seconds)
 
 
-def run_undisturbed(*arguments: Any, **options: Any) -> Finished:
-    """`run` once nothing else keeps the machine busy; once more where others used more than `DISTURBED` cores meanwhile.
-    Bounded, so that a benchmark ends on a busy machine too: what remains is in `disturbance`."""
-    finished: list[Finished] = []
-    while len(finished) < 2 and (not finished or finished[-1].disturbance > DISTURBED):
+def undisturbed(start: Callable[[], T], disturbance: Callable[[T], float]) -> T:
+    """`start()` once nothing else keeps the machine busy; once more where others used more than `DISTURBED` cores meanwhile.
+    Bounded, so that a benchmark ends on a busy machine too; the less disturbed result counts."""
+    results: list[T] = []
+    while len(results) < 2 and (not results or disturbance(results[-1]) > DISTURBED):
         wait_for_quiet()
-        finished.append(run(*arguments, **options))
-    return min(finished, key=lambda result: result.disturbance)
+        results.append(start())
+    return min(results, key=disturbance)
 
 
 def wait_for_quiet() -> None:

@@ -22,11 +22,12 @@ import os
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import Finished, machine, median, ratio, run, run_undisturbed, write_result
+from measuring import Finished, machine, median, ratio, run, undisturbed, write_result
 from training_sides import IGNORED, reference_loss
 
 VOCABULARY, HIDDEN, LAYERS, MAX_LENGTH, BATCH, SKIPPED = 32_000, 256, 2, 1024, 8, 4
@@ -156,6 +157,11 @@ class Bench:
 
     def run(self, name: str, steps: int, reference: bool = False) -> tuple[Finished, list[dict[str, Any]]]:
         """One run of a side: the process, and its lines per window (sftgo) or per step (the others)."""
+        if reference:
+            return self._start(name, steps, reference)
+        return undisturbed(lambda: self._start(name, steps, reference), lambda found: found[0].disturbance)
+
+    def _start(self, name: str, steps: int, reference: bool) -> tuple[Finished, list[dict[str, Any]]]:
         self.number += 1
         output = self.folder / f"run-{self.number}"
         if name.startswith("sftgo"):
@@ -167,8 +173,7 @@ class Bench:
             log = output / "steps.jsonl"
             command = [sys.executable, str(HERE / "training_sides.py"), name, str(self.folder), str(log)]
             command += ["--steps", str(steps), *(["--reference"] if reference else [])]
-        start = run if reference else run_undisturbed
-        finished = start(command, lambda: log.exists() and log.stat().st_size > 0, self.environment)
+        finished = run(command, lambda: log.exists() and log.stat().st_size > 0, self.environment)
         return finished, [json.loads(line) for line in log.read_text().splitlines()]
 
     def base(self, name: str) -> float:
@@ -198,9 +203,10 @@ class Bench:
 def rate(name: str, lines: list[dict[str, Any]]) -> float:
     """Non-padding tokens per second from the end of step SKIPPED to the last step."""
     if name.startswith("sftgo"):
-        pairs = zip(lines, lines[1:], strict=False)
         windows = [
-            (b["tokens_seen"] - a["tokens_seen"], b["tokens_per_second"]) for a, b in pairs if a["step"] >= SKIPPED
+            (b["tokens_seen"] - a["tokens_seen"], b["tokens_per_second"])
+            for a, b in pairwise(lines)
+            if a["step"] >= SKIPPED
         ]
         return sum(tokens for tokens, _ in windows) / sum(tokens / speed for tokens, speed in windows)
     steady = [line for line in lines if line["step"] > SKIPPED]

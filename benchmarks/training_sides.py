@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def batch_rows(batch: dict[str, Any]) -> list[tuple[list[int], list[int]]]:
         else:
             positions = batch["position_ids"][number].tolist()
             starts = [place for place, position in enumerate(positions) if position == 0] + [len(positions)]
-            rows += [(ids[a:b], labels[a:b]) for a, b in zip(starts, starts[1:], strict=False)]
+            rows += [(ids[a:b], labels[a:b]) for a, b in pairwise(starts)]
     return rows
 
 
@@ -107,7 +108,7 @@ def plain_trainer(arguments: argparse.Namespace, output_dir: Path) -> Any:
 
 def imports_of_sftgo() -> None:
     """What a training by sftgo imports."""
-    import torch._dynamo
+    import torch._dynamo  # noqa: F401
     from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer  # noqa: F401
 
     import sftgo_cli.cli.train

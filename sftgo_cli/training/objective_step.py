@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sftgo_cli.errors import StateError
 from sftgo_cli.losses.fused_head import Weighing
 from sftgo_cli.objectives.group_losses import (
     LocalTerms,
@@ -123,7 +124,18 @@ class StepObjective:
         return {name: value.tolist() for name, value in self.state.items()}
 
     def load_state(self, saved: Mapping[str, Sequence[float]]) -> None:
-        """Restore `saved_state()`."""
+        """Restore `saved_state()`.
+
+        Raises:
+            StateError: it is not the state of this objective.
+        """
+        if saved.keys() != self.state.keys():
+            raise StateError(
+                f"the checkpoint has the objective's {', '.join(saved) or 'nothing'}, this one keeps "
+                f"{', '.join(self.state) or 'nothing'}",
+                "objective",
+                "continue with the version of sftgo that wrote it, or start a new run",
+            )
         self.state = {name: torch.tensor(value, dtype=torch.float64) for name, value in saved.items()}
 
 

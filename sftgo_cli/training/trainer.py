@@ -319,7 +319,7 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
             # Not with the random state: the Trainer restores that only after it has drawn the first step's rows.
             kept = checkpoints.read_rank_state(Path(checkpoint), self.args.process_index)
             self.window.load(kept["window"])
-            self.objective.load_state(kept["objective"])
+            self.objective.load_state(kept.get("objective", {}))
         if checkpoint is None or self._sharded():
             super()._load_optimizer_and_scheduler(checkpoint)
             return

@@ -21,7 +21,6 @@ OBJECTIVES = {
         "objective.ema=0.3",
     ],
     "learned weights": ["objective.aggregation=exponentiated_gradient", "objective.eta=0.1"],
-    "softmax": ["objective.aggregation=softmax"],
     "dft": ["objective=dft"],
 }
 # Plain gradient descent: Adam divides tiny gradients by their size, and with them their rounding.
@@ -62,7 +61,8 @@ def test_rho1_selects_over_the_whole_step(processes: int, tmp_path: Path) -> Non
     assert all(line["loss"] > line["ce_loss"] for line in metrics(one))  # the harder tokens were kept
 
 
-@pytest.mark.parametrize("name", ["worst of the step", pytest.param("learned weights", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["worst of the step", "learned weights"])
 def test_two_processes(name: str, tmp_path: Path) -> None:
     options = [*SHORT, *OBJECTIVES[name]]
     split = ["training.per_device_train_batch_size=2", "training.gradient_accumulation_steps=2"]

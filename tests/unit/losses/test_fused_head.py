@@ -304,6 +304,7 @@ def test_the_backward_pass_can_be_scaled_and_leaves_what_it_saved_alone() -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # torch 2.13's inductor
 @pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["plain", "softcap"])
 def test_compiled_tiles(kind: torch.dtype, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
