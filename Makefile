@@ -1,6 +1,7 @@
 # make quickstart   install, then run the main job on the embedded default
 # make test         install, then pass the tests
-.PHONY: install quickstart test test-slow lint types check clean
+# make benchmark    install the peers, measure beside them, write benchmarks/results and docs/performance.md
+.PHONY: install quickstart test test-slow lint types check benchmark clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -29,6 +30,17 @@ types: install
 	$(BIN)/mypy
 
 check: lint types test
+
+benchmark: .venv/benchmarks
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/tfidf.py
+	$(BIN)/python benchmarks/loss_head.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/report.py
+
+.venv/benchmarks: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[benchmarks]'
+	touch $@
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,6 +1,6 @@
 """TF-IDF scoring speed after tokenization, beside scikit-learn on the same tokens in the same run.
 
-    python benchmarks/tfidf.py [--tokens 10000000] [--output benchmarks/results/tfidf.json]
+    python benchmarks/tfidf.py [--tokens 10000000] [--runs 5]
 
 Rows of log-normal length (mean about 200) with Zipf-distributed token ids of a 32,000-token vocabulary, half of each row
 supervised; both sides score the supervised tokens. Interleaved runs, medians. sftgo reads Arrow and returns float32
@@ -11,9 +11,6 @@ its work.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -22,8 +19,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import sklearn
 from datasets import Dataset
+from measuring import machine, ratio, write_result
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfTransformer
 
@@ -78,12 +75,12 @@ def timed(function: Any, rows: TokenTable) -> tuple[float, np.ndarray]:
 
 
 def main() -> None:
-    """Measure and print; write JSON when asked."""
+    """Measure, print, write results/tfidf.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=10_000_000)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
+    before = machine()
     with tempfile.TemporaryDirectory() as folder:
         rows = TokenTable([make_rows(arguments.tokens, Path(folder))], ("input_ids", "labels"))
         num_tokens = int(rows.lengths.sum())
@@ -100,23 +97,20 @@ def main() -> None:
             times["write column"].append(time.perf_counter() - start)
         difference = float(np.nanmax(np.abs(scores - expected) / expected))
     median = {name: statistics.median(values) for name, values in times.items()}
-    result = {
-        "what": "TF-IDF after tokenization, all tokens of the rows counted, median of interleaved runs",
+    rate = {name: num_tokens / seconds for name, seconds in median.items()}
+    figures = {
         "tokens": num_tokens,
         "rows": len(rows),
-        "sftgo_tokens_per_second": num_tokens / median["sftgo"],
-        "scikit_learn_tokens_per_second": num_tokens / median["scikit-learn"],
-        "ratio": median["scikit-learn"] / median["sftgo"],
-        "write_column_tokens_per_second": num_tokens / median["write column"],
+        "tokens_per_second": rate,
         "largest_relative_difference": difference,
         "runs": arguments.runs,
-        "cores": os.cpu_count(),
-        "versions": {"python": platform.python_version(), "numpy": np.__version__, "scikit-learn": sklearn.__version__},
     }
-    print(json.dumps(result, indent=2))
-    if arguments.output is not None:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+    ratios = [
+        ratio("TF-IDF after tokenization, million tokens/s", rate["sftgo"] / 1e6, 10.0, at_most=False),
+        ratio("TF-IDF against scikit-learn, tokens/s", rate["sftgo"] / rate["scikit-learn"], 8.0, at_most=False),
+        ratio("writing a score column, million tokens/s", rate["write column"] / 1e6, 40.0, at_most=False),
+    ]
+    write_result("tfidf", "TF-IDF after tokenization, all tokens of the rows counted", figures, ratios, before)
 
 
 if __name__ == "__main__":

@@ -138,8 +138,13 @@ def load_trained_model(folder: Path, section: ModelSection, recipe_dir: Path, dt
 
 def max_positions(section: ModelSection, recipe_dir: Path) -> int | None:
     """The model's longest context in tokens, or None when its configuration does not say."""
+    return configured_number(section, recipe_dir, "max_position_embeddings")
+
+
+def configured_number(section: ModelSection, recipe_dir: Path, name: str) -> int | None:
+    """A number from the configuration in a model's folder, or None where there is none."""
     config = Path(resolve_name(section.name_or_path, recipe_dir)) / "config.json"
     if not config.is_file():
         return None
-    value = json.loads(config.read_text(encoding="utf-8")).get("max_position_embeddings")
+    value = json.loads(config.read_text(encoding="utf-8")).get(name)
     return int(value) if value is not None else None

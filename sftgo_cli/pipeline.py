@@ -43,12 +43,15 @@ def load(path: Path, overrides: Sequence[str]) -> LoadedRecipe:
     return load_recipe(path, overrides, methods)
 
 
-def prepare(loaded: LoadedRecipe, say: Say, num_processes: int | None = None, console: Any = None) -> PreparedData:
+def prepare(
+    loaded: LoadedRecipe, say: Say, num_processes: int | None = None, console: Any = None, training: bool = False
+) -> PreparedData:
     """Run or reuse every data stage of a recipe; `say` gets one line about every stage that does work.
 
     Args:
         num_processes: `-n`, for scorers that run a model; None for one per accelerator.
         console: shows progress where it is a terminal; else lines do.
+        training: also what only the objective reads of the training rows.
 
     Raises:
         UserError: anything wrong with the data, the tokenizer, the template or the scores.
@@ -96,7 +99,8 @@ def prepare(loaded: LoadedRecipe, say: Say, num_processes: int | None = None, co
     sets = {"": train} | {name: evaluation[name] for name in recipe.data.eval}
     sets = {name: scored(rows, train, recipe.scoring, scorer, context, say) for name, rows in sets.items()}
     done = {name: grouped(rows, sets[""], recipe.grouping, say) for name, rows in sets.items()}
-    done[""] = with_reference_nll(done[""], train, recipe.objective, objective, context)
+    if training:
+        done[""] = with_reference_nll(done[""], train, recipe.objective, objective, context)
     return PreparedData(done.pop(""), done, reports, tokenizer, template, recipe.grouping.num_groups())
 
 
@@ -200,7 +204,7 @@ def train(
 
     check_output_dir(loaded.recipe.training.output_dir)
     check_names(loaded.recipe)
-    data = prepare(loaded, say, num_processes, console)
+    data = prepare(loaded, say, num_processes, console, training=True)
     if launch.inside_launcher():
         launch.check_expected()
     else:

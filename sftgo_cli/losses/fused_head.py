@@ -240,7 +240,7 @@ def _with_terms(head: Head, weighing: Weighing, sums: _Gradients) -> tuple[Tenso
     """Further terms of the logits: each chunk's tile is what autograd finds, its rows already scaled."""
     nll_N = head.hidden_NH.new_empty(len(head.targets_N), dtype=wide(head.hidden_NH.dtype))
     loss = torch.zeros((), dtype=torch.float64, device=nll_N.device)
-    for start, stop in head.chunks(weighing.ends):
+    for start, stop in [(0, len(nll_N))] if weighing.at_once else head.chunks(weighing.ends):
         with torch.enable_grad():
             leaf_CV = head.products(start, stop).requires_grad_(True)
             reference = rows_of(weighing.reference, start, stop)

@@ -82,12 +82,14 @@ class Head:
         tile_CV, targets_C = self.products(start, stop), self.targets_N[start:stop]
         kind = wide(tile_CV.dtype)
         if self.compile_tiles:
-            total_C = compiled(_total_of)(tile_CV, kind, self.transform.scale, self.transform.softcap)
+            top_C, rest_C = compiled(_total_of)(tile_CV, kind, self.transform.scale, self.transform.softcap)
             own_C = self.transform(tile_CV.gather(1, targets_C[:, None])[:, 0].to(kind))
-            return Rows(tile_CV, targets_C, total_C - own_C, total_C)
+            nll_C = (top_C - own_C + rest_C).clamp_(min=0.0)
+            return Rows(tile_CV, targets_C, nll_C, top_C, rest_C)
         rows = Rows(tile_CV, targets_C, *(self.hidden_NH.new_empty(stop - start, dtype=kind) for _ in range(2)))
         for block in self._blocks(stop - start):
             _losses_of(rows, block, self.transform, self._scratch)
+        rows.nll_C.clamp_(min=0.0)  # rounding must not make a loss that powers of 1 - p cannot take
         return rows
 
     def slopes(self, rows: Rows, slope_C: Tensor | None) -> Tensor:
@@ -98,7 +100,15 @@ class Head:
         """
         if self.compile_tiles:
             own_C = torch.ones_like(rows.nll_C) if slope_C is None else slope_C
-            given = (rows.total_C, rows.nll_C, rows.targets_C, own_C, self.transform.scale, self.transform.softcap)
+            given = (
+                rows.total_C,
+                rows.rest_C,
+                rows.nll_C,
+                rows.targets_C,
+                own_C,
+                self.transform.scale,
+                self.transform.softcap,
+            )
             compiled(_tile_slopes)(rows.tile_CV, *given)
             return rows.tile_CV
         for block in self._blocks(len(rows.nll_C)):
@@ -124,12 +134,17 @@ class Head:
 
 @dataclass(frozen=True)
 class Rows:
-    """A piece of C rows: its products h W^T + b, targets, losses and log-sum-exps."""
+    """A piece of C rows: its products h W^T + b, targets, losses and log-sum-exps (total + rest).
+
+    Compiled, the sum is kept in two parts, max z and log sum exp(z - max): adding them would round away what is left of
+    a confident token's loss.
+    """
 
     tile_CV: Tensor
     targets_C: Tensor
     nll_C: Tensor
     total_C: Tensor
+    rest_C: Tensor | None = None
 
 
 def _losses_of(rows: Rows, block: slice, transform: LogitTransform, scratch: Sequence[Tensor]) -> None:
@@ -153,8 +168,8 @@ def _slopes_of(
     p_RV = tile_RV if in_place else scratch[0][: len(tile_RV)].copy_(tile_RV)
     derivative: Tensor | float = 1.0
     if transform.changes:
-        p_RV.copy_(transform(p_RV))
-        derivative = transform.slope(p_RV)
+        logits_RV, derivative = transform.with_slope(p_RV)
+        p_RV.copy_(logits_RV)
     p_RV.sub_(rows.total_C[block, None]).exp_()
     p_RV.scatter_(1, targets_R1, torch.expm1(-rows.nll_C[block, None]))
     if transform.changes:
@@ -165,14 +180,17 @@ def _slopes_of(
         tile_RV.copy_(p_RV)
 
 
-def _total_of(tile_CV: Tensor, wider: torch.dtype, scale: float, softcap: float | None) -> Tensor:
-    """log-sum-exp of every row; compiled, it reads the tile twice and writes nothing else."""
-    return torch.logsumexp(LogitTransform(scale, softcap)(tile_CV.to(wider)), dim=-1)
+def _total_of(tile_CV: Tensor, wider: torch.dtype, scale: float, softcap: float | None) -> tuple[Tensor, Tensor]:
+    """Log-sum-exp of every row in two parts; compiled, it reads the tile twice and writes nothing else."""
+    logits_CV = LogitTransform(scale, softcap)(tile_CV.to(wider))
+    top_C = logits_CV.amax(dim=-1)
+    return top_C, (logits_CV - top_C[:, None]).exp().sum(dim=-1).log()
 
 
 def _tile_slopes(
     tile_CV: Tensor,
-    total_C: Tensor,
+    top_C: Tensor,
+    rest_C: Tensor,
     nll_C: Tensor,
     targets_C: Tensor,
     slope_C: Tensor,
@@ -180,11 +198,10 @@ def _tile_slopes(
     softcap: float | None,
 ) -> None:
     """`_slopes_of` a whole tile; compiled, one pass."""
-    transform = LogitTransform(scale, softcap)
-    logits_CV = transform(tile_CV.to(total_C.dtype))
+    logits_CV, derivative = LogitTransform(scale, softcap).with_slope(tile_CV.to(top_C.dtype))
     own_CV = torch.arange(tile_CV.shape[1], device=tile_CV.device)[None] == targets_C[:, None]
-    error_CV = torch.where(own_CV, torch.expm1(-nll_C)[:, None], (logits_CV - total_C[:, None]).exp())
-    tile_CV.copy_(error_CV * transform.slope(logits_CV) * slope_C[:, None])
+    error_CV = torch.where(own_CV, torch.expm1(-nll_C)[:, None], (logits_CV - top_C[:, None] - rest_C[:, None]).exp())
+    tile_CV.copy_(error_CV * derivative * slope_C[:, None])
 
 
 @functools.cache

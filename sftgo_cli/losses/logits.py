@@ -39,14 +39,16 @@ class LogitTransform:
 
     def __call__(self, products_NV: Tensor) -> Tensor:
         """z, same shape and dtype."""
-        scaled_NV = products_NV if self.scale == 1.0 else products_NV * self.scale
-        return scaled_NV if self.softcap is None else (scaled_NV / self.softcap).tanh() * self.softcap
+        if self.softcap is not None:
+            return (products_NV * (self.scale / self.softcap)).tanh() * self.softcap
+        return products_NV if self.scale == 1.0 else products_NV * self.scale
 
-    def slope(self, logits_NV: Tensor) -> Tensor | float:
-        """dz/dx = scale (1 - (z / softcap)^2), from z."""
+    def with_slope(self, products_NV: Tensor) -> tuple[Tensor, Tensor | float]:
+        """z, and dz/dx = scale (1 - tanh^2) from the hyperbolic tangent itself: z / softcap would round it again."""
         if self.softcap is None:
-            return self.scale
-        return self.scale * (1.0 - (logits_NV / self.softcap) ** 2)
+            return self(products_NV), self.scale
+        tanh_NV = (products_NV * (self.scale / self.softcap)).tanh()
+        return tanh_NV * self.softcap, self.scale * (1.0 - tanh_NV * tanh_NV)
 
 
 def transform_of(config: Any) -> LogitTransform:
@@ -67,7 +69,7 @@ def token_terms(
     from torch.nn import functional
 
     wide_NV = logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()
-    result = {"nll": functional.cross_entropy(wide_NV, targets_N, reduction="none")}
+    result = {"nll": functional.cross_entropy(wide_NV, targets_N, reduction="none").clamp(min=0.0)}
     for name in terms:
         result[name] = _term(name, wide_NV, targets_N, reference)
     return result

@@ -13,6 +13,7 @@ and, where it needs them,
     source_columns(options), source_row_columns(options)   columns of the user's data: one number per token, per row
     reference(options) -> name or None                 a frozen model: for `reference_nll`, or live for `reference_kl`
     needs_step(options), local_statistics(tokens, options)   statistics of the whole step before any weight is known
+    needs_micro_batch(options) -> bool                 all losses of a micro-batch in one call, not chunk by chunk
     initial_state(options, num_groups, facts), next_state(state, losses_G, options)   what is kept from step to step
 
 `group_losses.py` holds what they share.

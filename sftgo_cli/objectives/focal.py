@@ -39,4 +39,4 @@ def local_loss(tokens: SupervisedTokens, step: Step, options: Options) -> LocalT
     nll_N = tokens.nll_N.double()
     if options.gamma == 0.0:
         return mean_over_tokens(tokens, step, nll_N)
-    return mean_over_tokens(tokens, step, (-torch.expm1(-nll_N)) ** options.gamma * nll_N)
+    return mean_over_tokens(tokens, step, (-torch.expm1(-nll_N)).clamp(min=0.0) ** options.gamma * nll_N)

@@ -62,6 +62,11 @@ def needs_step(options: Options) -> bool:
     return options.selection == "step"
 
 
+def needs_micro_batch(options: Options) -> bool:
+    """Whether the threshold is that of the micro-batch, whose losses must then all be there at once."""
+    return options.selection == "micro_batch"
+
+
 def local_statistics(tokens: SupervisedTokens, options: Options) -> Tensor:
     """Excess losses, then weights r w, of the micro-batch's tokens: float64[2 N]."""
     import torch

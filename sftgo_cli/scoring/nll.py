@@ -195,6 +195,8 @@ def check_model(model: Any, where: str) -> None:
         logits_TV = model(input_ids=tokens[None]).logits[0, :-1].float()
         expected = functional.cross_entropy(logits_TV, tokens[1:], reduction="none").cpu()
     difference = float((got - expected).abs().max())
+    if not bool(torch.isfinite(expected).all()):
+        raise UserError("the model's losses are not finite", where, "check its weights, or try scoring.dtype: float32")
     if not difference <= CHECK_TOLERANCE * max(1.0, float(expected.abs().max())):
         raise UserError(
             f"{type(model).__name__} computes its logits in a way that is not known (NLLs differ by {difference:.3g})",

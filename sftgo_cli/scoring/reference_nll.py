@@ -76,7 +76,7 @@ def check_objective(
         raise UserError(
             f"objective {objective.name} compares with a reference model, and there is none",
             KEY,
-            "name one: a Hub id, a folder, a run or the recipe of a run",
+            "name one here: a Hub id, a folder, a run or the recipe of a run (a combination of scorers keeps none)",
         )
 
 

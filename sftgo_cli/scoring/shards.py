@@ -18,7 +18,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from sftgo_cli import durable
-from sftgo_cli.errors import EnvironmentProblem, InterruptedRun
+from sftgo_cli.columns import LABELS
+from sftgo_cli.errors import EnvironmentProblem, InterruptedRun, UserError
 from sftgo_cli.recipe.options import MethodOptions
 from sftgo_cli.scoring.context import ScoringContext
 from sftgo_cli.scoring.progress import shown_progress
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from datasets import Dataset
 
-    from sftgo_cli.data.rows import TokenTable
+    from sftgo_cli.data.rows import TokenChunk, TokenTable
 
     Columns = dict[str, npt.NDArray[np.float32]]
 
@@ -129,8 +130,10 @@ def opened(job: ScoringJob, module: ModuleType | None = None) -> Callable[[Shard
     score = module.open_scorer(job.options, job.context)
 
     def compute(shard: Shard) -> None:
-        columns = score(tables[shard.dataset].slice(shard.start, shard.stop))
+        chunk = tables[shard.dataset].slice(shard.start, shard.stop)
+        columns = score(chunk)
         _check_columns(columns, written, shard, job.scorer)
+        _check_finite(columns, chunk, job, shard)
         write_shard(job.folder, shard, columns, written)
 
     return compute
@@ -178,6 +181,23 @@ def _check_columns(columns: Columns, written: Sequence[str], shard: Shard, score
         if values is None or values.shape != (shard.num_tokens,) or values.dtype != "float32":
             found = "nothing" if values is None else f"{values.dtype}{list(values.shape)}"
             raise ValueError(f"{scorer} gave {found} as {name}, not float32[{shard.num_tokens}]")
+
+
+def _check_finite(columns: Columns, chunk: TokenChunk, job: ScoringJob, shard: Shard) -> None:
+    """Raises UserError when a supervised token's number is NaN or infinite: it would sort as the most important one."""
+    import numpy as np
+
+    if LABELS not in chunk.columns:
+        return
+    for name, values in columns.items():
+        bad = np.flatnonzero(chunk.supervised & ~np.isfinite(values))
+        if len(bad):
+            row = int(np.searchsorted(chunk.row_offsets, bad[0], side="right")) - 1
+            raise UserError(
+                f"{job.scorer} computed {values[bad[0]]} as {name} of token {int(bad[0] - chunk.row_offsets[row])}",
+                f"row {job.datasets[shard.dataset][shard.start + row]['row_id']}",
+                "a model's weights or the compute type are at fault: try scoring.dtype: float32",
+            )
 
 
 def write_shard(folder: Path, shard: Shard, columns: Columns, written: Sequence[str]) -> None:

@@ -55,6 +55,9 @@ class StepObjective:
         if hasattr(module, "initial_state"):
             self.state = module.initial_state(options, num_groups, facts)
         self._needs_step = bool(hasattr(module, "needs_step") and module.needs_step(options))
+        self._at_once = self._needs_step or bool(
+            hasattr(module, "needs_micro_batch") and module.needs_micro_batch(options)
+        )
         self._own: list[Tensor] = []
         self._parts: tuple[Tensor, ...] = ()
 
@@ -65,9 +68,9 @@ class StepObjective:
         self._group_sum_G = torch.zeros(self.num_groups, dtype=torch.float64, device=totals.weight.device)
 
     @property
-    def needs_step(self) -> bool:
-        """Whether all losses of a micro-batch (and of the step) are needed before any token's weight is known."""
-        return self._needs_step
+    def at_once(self) -> bool:
+        """Whether all losses of a micro-batch are needed before any token's weight is known."""
+        return self._at_once
 
     @property
     def needs_pre_pass(self) -> bool:
@@ -150,7 +153,7 @@ class MicroBatch:
         self.weighing = Weighing(
             ends=ends,
             loss_of=self._loss_of,
-            at_once=objective.needs_step,
+            at_once=objective.at_once,
             scale=scale,
             terms=objective.head_terms,
             compile_tiles=objective.compile_tiles,

@@ -127,7 +127,9 @@ def probe_model(model: Any, inputs: TrainingInputs, args: Any, collator: Collato
         head.probe(model, model.config.vocab_size)
         if inputs.recipe.data.packing:
             check_packing(model, model.config.vocab_size, pad_token_id(inputs.tokenizer))
-        elif leak(model, model.config.vocab_size, pad_token_id(inputs.tokenizer))[1]:
+        elif (
+            args.neftune_noise_alpha is None and leak(model, model.config.vocab_size, pad_token_id(inputs.tokenizer))[1]
+        ):
             collator.padding_free_width = getattr(model.config.get_text_config(), "hidden_size", None)
 
 
@@ -227,7 +229,7 @@ def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, console
 
     from sftgo_cli.training.callbacks import LogLastStep, Progress, SaveAfterEvaluation
     from sftgo_cli.training.objective_step import asked
-    from sftgo_cli.training.tile_compilation import worth_compiling
+    from sftgo_cli.training.tile_compilation import tokens_per_epoch, worth_compiling
     from sftgo_cli.training.trainer import SftgoTrainer
 
     recipe, rank, world = inputs.recipe, args.process_index, args.world_size
@@ -244,7 +246,7 @@ def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, console
     callbacks.append(SaveAfterEvaluation(sampler.steps_per_epoch))
     model = load_model(inputs)
     objective = _objective(inputs, table, model, args.device)
-    tokens_per_step = float(table.lengths.sum()) / sampler.steps_per_epoch / world
+    tokens_per_step = tokens_per_epoch(table, inputs.train, recipe) / sampler.steps_per_epoch / world
     objective.compile_tiles = worth_compiling(
         planned_steps(recipe, sampler) * tokens_per_step,
         model.get_output_embeddings().weight.shape[0],

@@ -299,3 +299,20 @@ def test_durations() -> None:
         "1 h 01 min",
         "25 h 00 min",
     ]
+
+
+def test_a_number_that_is_not_finite_is_refused_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NaN would sort as the most important score: weights that overflow must not pass for importance."""
+    rows = two_sources(tmp_path)
+    opened = toy_scorer.open_scorer
+
+    def overflowing(options: Any, context: Any) -> Any:
+        sound = opened(options, context)
+        return lambda chunk: {
+            name: np.where(values > 0, np.float32(np.inf), values) for name, values in sound(chunk).items()
+        }
+
+    monkeypatch.setattr(toy_scorer, "open_scorer", overflowing)
+    with pytest.raises(UserError, match=r"toy computed inf as \w+ of token \d+ - row .* scoring.dtype: float32"):
+        score(rows)
+    assert not [entry for entry in entries() if entry.stage == "score"]

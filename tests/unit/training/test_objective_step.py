@@ -11,7 +11,7 @@ import torch
 
 from sftgo_cli.data.collation import Collator
 from sftgo_cli.errors import StateError
-from sftgo_cli.objectives import cross_entropy, sft_go
+from sftgo_cli.objectives import cross_entropy, rho1, sft_go
 from sftgo_cli.objectives.micro_batch import local_totals, step_totals
 from sftgo_cli.objectives.training_facts import TrainingFacts
 from sftgo_cli.training.objective_step import StepObjective
@@ -101,3 +101,13 @@ def test_a_padding_free_batch_is_chosen_where_it_is_cheaper() -> None:
     assert free["sample_ends"] == padded["sample_ends"]
     equal = [row(seed, 2000) for seed in range(4)]  # nothing to save, and attention over 8,000 tokens would cost more
     assert collator([[item] for item in equal])["input_ids"].shape == (4, 2000)
+
+
+def test_objectives_that_compare_tokens_get_a_micro_batch_whole() -> None:
+    """Rho-1 by micro-batch takes one threshold for all tokens of the micro-batch, not one per chunk of the loss head."""
+    for selection in ("step", "micro_batch"):
+        chosen = StepObjective(rho1, rho1.Options(selection=selection), GROUPS, FACTS)
+        assert chosen.at_once
+    assert not objective().at_once
+    assert objective(scope="step").at_once
+    assert not objective(**GROUP_DRO).at_once
