@@ -19,12 +19,13 @@ NAMES = ("training", "loss_head", "tfidf", "startup")
 def loaded() -> list[dict[str, Any]]:
     """The results that are there, in the table's order."""
     paths = [ROOT / "benchmarks" / "results" / f"{name}.json" for name in NAMES]
-    return [json.loads(path.read_text()) for path in paths if path.is_file()]
+    found = [json.loads(path.read_text()) for path in paths if path.is_file()]
+    return [result for result in found if "ratios" in result]  # not those of an older version
 
 
 def number(value: float) -> str:
     """Three significant digits, without an exponent."""
-    if abs(value) >= 100:
+    if round(abs(value)) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
 

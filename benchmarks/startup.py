@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from measuring import machine, median, ratio, write_result
+from measuring import machine, median, ratio, wait_for_quiet, write_result
 
 SFTGO = str(Path(sys.executable).with_name("sftgo"))
 COMMANDS = {
@@ -29,6 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=10)
     runs = parser.parse_args().runs
+    wait_for_quiet()
     before = machine()
     taken: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for number in range(runs + 1):
