@@ -1,6 +1,6 @@
 # make quickstart   install, then run the main job on the embedded default
 # make test         install, then pass the tests
-# make benchmark    install the peers, measure beside them, write benchmarks/results and docs/performance.md
+# make benchmark    install the peers, measure beside them (under 20 minutes), write benchmarks/results and docs/performance.md
 .PHONY: install quickstart test test-slow lint types check benchmark clean
 
 PYTHON ?= python3
@@ -34,6 +34,7 @@ check: lint types test
 benchmark: .venv/benchmarks
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/tfidf.py
+	$(BIN)/python benchmarks/step_scope.py
 	$(BIN)/python benchmarks/loss_head.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/report.py

@@ -24,6 +24,7 @@ DISTURBED = 0.1  # cores: two threads that wait for each other lose far more tha
 MOST_WAITING = 120.0  # seconds of a benchmark spent on quiet and on second tries
 PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "numpy", "pyarrow", "scikit-learn")
 
+_STARTED = time.perf_counter()  # of the benchmark, about
 _waited = 0.0
 
 
@@ -200,6 +201,7 @@ def write_result(
         "what": what,
         "command": command_line(),
         "date": time.strftime("%Y-%m-%d"),
+        "seconds": round(time.perf_counter() - _STARTED, 1),
         "machine": dict(before),
         "versions": versions(),
         "ratios": [dict(item) for item in ratios],
@@ -211,3 +213,4 @@ def write_result(
         sign = "at most" if item["at_most"] else "at least"
         verdict = "" if item["met"] else "   MISSED"
         print(f"{item['what']}: {item['value']:.4g} (target: {sign} {item['target']:g}){verdict}", flush=True)
+    print(f"{name} took {result['seconds']:.0f} s, of which {_waited:.0f} s waiting for a quiet machine", flush=True)

@@ -13,7 +13,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- table: made by benchmarks/report.py -->", "<!-- end of table -->"
-NAMES = ("training", "loss_head", "tfidf", "startup")
+NAMES = ("training", "loss_head", "tfidf", "startup", "step_scope")
 
 
 def loaded() -> list[dict[str, Any]]:
@@ -63,6 +63,17 @@ def head_table(figures: dict[str, Any]) -> list[str]:
     return lines
 
 
+def step_table(figures: dict[str, Any]) -> list[str]:
+    """Objectives that need the whole step: their time over SFT-GO per sample."""
+    names = list(dict.fromkeys(name.rpartition(", ")[0] for name in figures))
+    splits = list(dict.fromkeys(name.rpartition(", ")[2] for name in figures))
+    lines = [f"| objective | {' | '.join(splits)} |", "| --- |" + " --- |" * len(splits)]
+    for name in names:
+        values = (f"{figures[f'{name}, {split}']['over_per_sample']:.2f}" for split in splits)
+        lines.append(f"| {name} | {' | '.join(values)} |")
+    return lines
+
+
 def footnote(result: dict[str, Any]) -> str:
     """Where a result comes from."""
     machine, versions = result["machine"], result["versions"]
@@ -81,6 +92,9 @@ def table() -> str:
         lines += ["", "Training, every side:", "", *side_table(by_name["training"]["figures"])]
     if "loss_head" in by_name:
         lines += ["", "The loss head alone, every variant:", "", *head_table(by_name["loss_head"]["figures"])]
+    if "step_scope" in by_name:
+        title = "Time of a whole training step over SFT-GO's per sample, where the whole step is needed first:"
+        lines += ["", title, "", *step_table(by_name["step_scope"]["figures"])]
     lines += ["", "Measured by", "", *map(footnote, results)]
     return "\n".join(lines)
 
@@ -97,6 +111,10 @@ def main() -> None:
     if check and written != page:
         raise SystemExit(f"{PAGE.relative_to(ROOT)} is out of date: python benchmarks/report.py")
     PAGE.write_text(written, encoding="utf-8")
+    parts = {result["name"]: result.get("seconds", 0.0) for result in loaded()}
+    print(
+        ", ".join(f"{name} {seconds:.0f} s" for name, seconds in parts.items()), f"- {sum(parts.values()):.0f} s in all"
+    )
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def common(arguments: argparse.Namespace, output_dir: Path) -> dict[str, Any]:
         "max_grad_norm": 1.0,
         "seed": 42,
         "train_sampling_strategy": "sequential",
-        "logging_steps": 4,
+        "logging_steps": 2,
         "logging_first_step": True,
         "save_strategy": "no",
         "eval_strategy": "no",
@@ -108,6 +108,9 @@ def plain_trainer(arguments: argparse.Namespace, output_dir: Path) -> Any:
 
 def imports_of_sftgo() -> None:
     """What a training by sftgo imports."""
+    from sftgo_cli.training.imports import import_libraries
+
+    import_libraries()
     import torch._dynamo  # noqa: F401
     from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer  # noqa: F401
 
@@ -122,11 +125,14 @@ def record(trainer: Any, output: Path, first_batch: bool) -> None:
     from transformers import TrainerCallback
 
     state: dict[str, Any] = {"reference": None, "loss": 0.0, "tokens": 0, "last": None}
+    state["reference_seconds"] = 0.0
     inner = trainer.training_step
 
     def training_step(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         if first_batch and trainer.state.global_step == 0:
+            started = time.perf_counter()
             state["reference"] = reference_loss(model, batch_rows(inputs))
+            state["reference_seconds"] = time.perf_counter() - started
         mask = inputs.get("attention_mask")
         state["tokens"] += int(inputs["input_ids"].numel() if mask is None else mask.sum())
         loss = inner(model, inputs, *args, **kwargs)
@@ -137,10 +143,11 @@ def record(trainer: Any, output: Path, first_batch: bool) -> None:
         def on_step_end(self, args: Any, trainer_state: Any, control: Any, **kwargs: Any) -> None:
             now = time.perf_counter()
             line = {"step": trainer_state.global_step, "loss": state["loss"], "tokens": state["tokens"]}
-            line |= {"reference": state["reference"], "seconds": None if state["last"] is None else now - state["last"]}
+            line |= {"reference": state["reference"], "reference_seconds": state["reference_seconds"]}
+            line |= {"seconds": None if state["last"] is None else now - state["last"]}
             with output.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
-            state.update(tokens=0, last=now, reference=None)
+            state.update(tokens=0, last=now, reference=None, reference_seconds=0.0)
 
     trainer.training_step = training_step
     trainer.add_callback(Record())

@@ -70,6 +70,12 @@ def file_sha256(path: Path) -> str:
     return digest
 
 
+def is_cached(name: str, version: int, ingredients: dict[str, Any]) -> bool:
+    """Whether the stage's result is there and whole, so that `cached` would build nothing."""
+    target = cache_root() / name / stage_key(name, version, ingredients)
+    return target.exists() and not _faults(target)
+
+
 def cached(
     name: str,
     version: int,

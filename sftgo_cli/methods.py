@@ -1,6 +1,7 @@
-"""Finds a method's module and options by section and name: the four tables of methods in one place.
+"""Finds a method's module and options by section and name: the tables of methods in one place.
 
-Sections are the recipe's keys: scoring, objective, tuning, curation. A method's module is imported when it is asked for;
+Sections are the recipe's keys: scoring, objective, tuning, curation; and judge and generator, which stand among a
+curation method's options. A method's module is imported when it is asked for;
 its top level imports nothing heavier than pydantic.
 """
 
@@ -10,7 +11,8 @@ import importlib
 from types import ModuleType
 from typing import Any
 
-from sftgo_cli import objectives, scoring, tuning
+from sftgo_cli import curation, objectives, scoring, tuning
+from sftgo_cli.curation import generators, judges
 from sftgo_cli.recipe.options import MethodChoice, MethodOptions
 from sftgo_cli.recipe.schema import Recipe
 
@@ -18,7 +20,9 @@ PACKAGES: dict[str, tuple[str, dict[str, str]]] = {
     "scoring": ("sftgo_cli.scoring", scoring.METHODS),
     "objective": ("sftgo_cli.objectives", objectives.METHODS),
     "tuning": ("sftgo_cli.tuning", tuning.METHODS),
-    "curation": ("sftgo_cli.curation", {}),
+    "curation": ("sftgo_cli.curation", curation.METHODS),
+    "judge": ("sftgo_cli.curation.judges", judges.METHODS),
+    "generator": ("sftgo_cli.curation.generators", generators.METHODS),
 }
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftgo_cli.errors import UserError
-from sftgo_cli.pipeline import open_target, prepare
+from sftgo_cli.pipeline import PreparedData, open_target, prepare
+from sftgo_cli.recipe.load import LoadedRecipe
 
 if TYPE_CHECKING:
     from sftgo_cli.evaluation.generate import Decoding
@@ -24,7 +25,7 @@ def evaluate(target: Path, overrides: Sequence[str], base: bool, say: Say, conso
     Raises:
         UserError: there is no evaluation set, or no model.
     """
-    from sftgo_cli.evaluation.evaluate import EvaluationJob, evaluate_sets
+    from sftgo_cli.evaluation.evaluate import EvaluationJob, evaluate_sets, write_results
     from sftgo_cli.run_dir import finished_run
 
     loaded, run = open_target(target, overrides)
@@ -46,7 +47,35 @@ def evaluate(target: Path, overrides: Sequence[str], base: bool, say: Say, conso
         sets={name: data.evaluation[name] for name in names},
         tokenizer=data.tokenizer,
     )
-    return evaluate_sets(job, console)
+    results = evaluate_sets(job, console)
+    if recipe.evaluation.answers:
+        for name, measured in _answers(loaded, data, run, names, say, console).items():
+            results[name] |= measured
+    write_results(run, results)
+    return results
+
+
+def _answers(
+    loaded: LoadedRecipe, data: PreparedData, run: Path | None, names: Sequence[str], say: Say, console: Any
+) -> dict[str, dict[str, Any]]:
+    """Accuracies of generated answers, for the sets that the recipe has a judge for."""
+    from sftgo_cli.curation.questions import CurationContext
+    from sftgo_cli.evaluation.answers import AnswerJob, measure_answers
+    from sftgo_cli.pipeline import find_run
+
+    recipe = loaded.recipe
+    context = CurationContext(
+        model=recipe.model,
+        recipe_dir=loaded.source_dir,
+        tokenizer=data.tokenizer,
+        template=data.template,
+        find_run=find_run,
+        num_processes=1,
+        use_cpu=recipe.training.use_cpu,
+        say=say,
+        console=console,
+    )
+    return measure_answers(AnswerJob(recipe, run, {name: data.evaluation[name] for name in names}, context))
 
 
 def generate(

@@ -1,15 +1,16 @@
-"""The order of the stages: tokenize, hold out, score, group, train, evaluate. The only file that knows it.
+"""The order of the stages: tokenize, hold out, curate, score, group, train, evaluate. The only file that knows it.
 
 Every data stage is cached by content. Sources are tokenized one by one; scores and groups of the training rows are
-computed over all of them together, those of evaluation sets with the training set's statistics. Methods are asked for
-by section and name, never known by name here.
+computed over all of them together, those of evaluation sets with the training set's statistics. Curation gives training
+rows new answers; rows that are held out keep the given ones, so that runs with and without it are measured alike.
+Methods are asked for by section and name, never known by name here.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from sftgo_cli.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from sftgo_cli.data.preparation_report import PreparationReport
-    from sftgo_cli.data.stages import Rows
+    from sftgo_cli.data.stages import Rows, Tokenizing
     from sftgo_cli.training.run import TrainingInputs
 
 Say = Callable[[str], None]
@@ -28,7 +29,8 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PreparedData:
-    """What training and evaluation read: training rows, evaluation sets by name, reports of all sources."""
+    """What training and evaluation read: training rows, evaluation sets by name, reports of all sources; and where the
+    provenance of curated rows lies, by the label of their source."""
 
     train: Rows
     evaluation: dict[str, Rows]
@@ -36,6 +38,7 @@ class PreparedData:
     tokenizer: Any
     template: str | None
     num_groups: int
+    curated: dict[str, Path] = field(default_factory=dict)
 
 
 def load(path: Path, overrides: Sequence[str]) -> LoadedRecipe:
@@ -43,69 +46,139 @@ def load(path: Path, overrides: Sequence[str]) -> LoadedRecipe:
     return load_recipe(path, overrides, methods)
 
 
+@dataclass(frozen=True)
+class TokenizedData:
+    """All rows before they are scored."""
+
+    train: Rows
+    evaluation: dict[str, Rows]
+    reports: list[PreparationReport]
+    tokenizer: Any
+    template: str | None
+    curated: dict[str, Path]
+
+
 def prepare(
-    loaded: LoadedRecipe, say: Say, num_processes: int | None = None, console: Any = None, training: bool = False
+    loaded: LoadedRecipe,
+    say: Say,
+    num_processes: int | None = None,
+    console: Any = None,
+    training: bool = False,
+    generating: bool = True,
 ) -> PreparedData:
     """Run or reuse every data stage of a recipe; `say` gets one line about every stage that does work.
 
     Args:
-        num_processes: `-n`, for scorers that run a model; None for one per accelerator.
+        num_processes: `-n`, for generators and scorers that run a model; None for one per accelerator.
         console: shows progress where it is a terminal; else lines do.
         training: also what only the objective reads of the training rows.
+        generating: False checks an unfinished curation, and goes on with the given answers.
 
     Raises:
-        UserError: anything wrong with the data, the tokenizer, the template or the scores.
+        UserError: anything wrong with the data, the tokenizer, the template, the curation or the scores.
     """
-    from sftgo_cli.data.preparation_report import refuse_unsupervised
-    from sftgo_cli.data.sampling import check_drawn
-    from sftgo_cli.data.segments import given_groups
-    from sftgo_cli.data.stages import Tokenizing, held_out, tokenized
-    from sftgo_cli.data.templates import resolve_chat_template
-    from sftgo_cli.data.tokenizer import load_tokenizer
     from sftgo_cli.scoring.context import ScoringContext
     from sftgo_cli.scoring.group_stage import check_given, grouped
     from sftgo_cli.scoring.reference_nll import check_objective, with_reference_nll
     from sftgo_cli.scoring.stages import scored
 
     recipe = loaded.recipe
-    _check_context(recipe, loaded.source_dir)
-    tokenizer = load_tokenizer(recipe.model, loaded.source_dir)
-    template = resolve_chat_template(recipe.data.chat_template, tokenizer, loaded.source_dir)
     scorer = methods.module("scoring", recipe.scoring.name)
     objective = methods.module("objective", recipe.objective.name)
     check_objective(recipe.objective, objective, recipe.scoring, scorer)
     if hasattr(objective, "check"):
         objective.check(recipe.objective.options, recipe.grouping.num_groups())
+    rows = tokenize(loaded, say, num_processes, console, generating)
+    train, tokenizer = rows.train, rows.tokenizer
+    processes = _model_processes(num_processes)
+    context = ScoringContext(recipe.model, loaded.source_dir, tokenizer, find_run, processes, say, console)
+    check_given([train, *rows.evaluation.values()], recipe.grouping)
+    sets = {"": train} | {name: rows.evaluation[name] for name in recipe.data.eval}
+    sets = {name: scored(part, train, recipe.scoring, scorer, context, say) for name, part in sets.items()}
+    done = {name: grouped(part, sets[""], recipe.grouping, say) for name, part in sets.items()}
+    if training:
+        done[""] = with_reference_nll(done[""], train, recipe.objective, objective, context)
+    groups = recipe.grouping.num_groups()
+    return PreparedData(done.pop(""), done, rows.reports, tokenizer, rows.template, groups, rows.curated)
+
+
+def tokenize(
+    loaded: LoadedRecipe, say: Say, num_processes: int | None = None, console: Any = None, generating: bool = True
+) -> TokenizedData:
+    """The stages before scoring: tokenize, hold out, curate. Arguments and errors as `prepare`."""
+    from sftgo_cli.data.preparation_report import refuse_unsupervised
+    from sftgo_cli.data.sampling import check_drawn
+    from sftgo_cli.data.segments import given_groups
+    from sftgo_cli.data.stages import Tokenizing, held_out, tokenized
+    from sftgo_cli.data.templates import resolve_chat_template
+    from sftgo_cli.data.tokenizer import load_tokenizer
+
+    recipe = loaded.recipe
+    _check_context(recipe, loaded.source_dir)
+    tokenizer = load_tokenizer(recipe.model, loaded.source_dir)
+    template = resolve_chat_template(recipe.data.chat_template, tokenizer, loaded.source_dir)
     keep, keep_row = methods.source_columns(recipe)
     given = given_groups(recipe.grouping)
     job = Tokenizing(recipe.data, loaded.source_dir, tokenizer, template, keep, say, keep_row, given)
     train, reports = tokenized({f"train.{number}": source for number, source in enumerate(recipe.data.train)}, job)
     refuse_unsupervised(reports, recipe.data.max_unsupervised_fraction)
     keep, keep_row = methods.source_columns(recipe, training=False)
-    job = dataclasses.replace(job, keep_columns=keep, keep_row_columns=keep_row)
+    evaluation_job = dataclasses.replace(job, keep_columns=keep, keep_row_columns=keep_row)
     evaluation: dict[str, Rows] = {}
     for name, source in recipe.data.eval.items():
         if source.fraction is None:
-            evaluation[name], report = tokenized({name: source}, job)
+            evaluation[name], report = tokenized({name: source}, evaluation_job)
             reports += report
     fractions = {name: source.fraction for name, source in recipe.data.eval.items() if source.fraction is not None}
     train, heldout = held_out(train, fractions, say)
+    curated: dict[str, Path] = {}
+    if recipe.curation:
+        train, reports, curated = _curate(loaded, train, reports, job, num_processes, console, generating)
     check_drawn([len(dataset) for dataset in train.datasets], [source.weight for source in recipe.data.train])
-    evaluation |= heldout
-
-    processes = _scoring_processes(num_processes)
-    context = ScoringContext(recipe.model, loaded.source_dir, tokenizer, find_run, processes, say, console)
-    check_given([train, *evaluation.values()], recipe.grouping)
-    sets = {"": train} | {name: evaluation[name] for name in recipe.data.eval}
-    sets = {name: scored(rows, train, recipe.scoring, scorer, context, say) for name, rows in sets.items()}
-    done = {name: grouped(rows, sets[""], recipe.grouping, say) for name, rows in sets.items()}
-    if training:
-        done[""] = with_reference_nll(done[""], train, recipe.objective, objective, context)
-    return PreparedData(done.pop(""), done, reports, tokenizer, template, recipe.grouping.num_groups())
+    return TokenizedData(train, evaluation | heldout, reports, tokenizer, template, curated)
 
 
-def _scoring_processes(asked: int | None) -> int:
-    """Processes of a scorer that runs a model: as asked, else one per accelerator; one in each rank of a training."""
+def _curate(
+    loaded: LoadedRecipe,
+    train: Rows,
+    reports: list[PreparationReport],
+    job: Tokenizing,
+    num_processes: int | None,
+    console: Any,
+    generating: bool,
+) -> tuple[Rows, list[PreparationReport], dict[str, Path]]:
+    """The training rows with their targets, all reports (those of the given answers last), and where provenance lies."""
+    from sftgo_cli.curation.questions import CurationContext
+    from sftgo_cli.curation.sources import curated_sources, curation_jobs, folders
+    from sftgo_cli.curation.stage import curated, unfinished
+    from sftgo_cli.data.stages import tokenized
+
+    recipe = loaded.recipe
+    context = CurationContext(
+        model=recipe.model,
+        recipe_dir=loaded.source_dir,
+        tokenizer=job.tokenizer,
+        template=job.template,
+        find_run=find_run,
+        num_processes=_model_processes(num_processes),
+        use_cpu=recipe.training.use_cpu,
+        say=job.say,
+        console=console,
+    )
+    chosen = [(choice, methods.module("curation", choice.name)) for choice in recipe.curation]
+    sources, rest = reports[: len(recipe.data.train)], reports[len(recipe.data.train) :]
+    jobs = curation_jobs(recipe, train, [report.format for report in sources], chosen, job, context)
+    if not generating and unfinished(jobs):
+        job.say("curation was checked and not run: what follows is with the given answers")
+        return train, reports, {}
+    stages = curated(jobs)
+    rows, own = tokenized(curated_sources(jobs, stages), job)
+    given = [dataclasses.replace(report, source=f"{report.source} as given") for report in sources]
+    return rows, [*own, *rest, *given], folders(jobs, stages)
+
+
+def _model_processes(asked: int | None) -> int:
+    """Processes of what runs a model before training: as asked, else one per accelerator; one in each rank."""
     from sftgo_cli.training import launch
 
     return 1 if launch.inside_launcher() else asked or max(1, launch.num_accelerators())

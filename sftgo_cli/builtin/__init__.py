@@ -1,7 +1,8 @@
-"""The network-free model and data behind `model: builtin:tiny` and `data: builtin:instructions`.
+"""The network-free models and data behind `model: builtin:tiny` and `data: builtin:instructions`.
 
-The model is shipped with the package and was pre-trained by `python -m sftgo_cli.builtin.pretrain OUT_DIR`; the data
-are generated on every call from a fixed seed. Nothing heavy is imported here.
+The models are shipped with the package. `tiny` is a base model, made by `python -m sftgo_cli.builtin.pretrain OUT_DIR`;
+`tiny-instruct` follows simple instructions and was made from it by `python -m sftgo_cli.builtin.instruct OUT_DIR`. The
+data are generated on every call from a fixed seed. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from sftgo_cli.errors import UserError, nearest
 
-MODEL_NAMES = ("tiny",)
+MODEL_NAMES = ("tiny", "tiny-instruct")
 DATA_NAMES = ("instructions", "arithmetic")
 SPLITS = ("train", "heldout")
 
@@ -27,7 +28,7 @@ def model_folder(name: str) -> Path:
         UserError: no built-in model has this name.
     """
     _check(name, MODEL_NAMES, "model", f"builtin:{name}")
-    return Path(__file__).parent / name
+    return Path(__file__).parent / name.replace("-", "_")
 
 
 def data_rows(name: str, split: str) -> list[dict[str, Any]]:

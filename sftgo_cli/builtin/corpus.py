@@ -1,4 +1,4 @@
-"""The corpus on which the built-in model is pre-trained: little stories, letters and talk in the data sets' words.
+"""The corpus on which the built-in base model is pre-trained: little stories, letters and talk in the data sets' words.
 
 Half of the documents are plain prose. The others are chats: greetings, wishes for a story, questions answered in bare
 words, and sums in the wording of `arithmetic.plain_answer`. None is in the style of the `instructions` answers, so that
@@ -77,7 +77,7 @@ def prose(rng: random.Random) -> str:
 
 
 def _sum_chat(expression: arithmetic.Expression) -> Document:
-    return _chat(arithmetic.question(expression), arithmetic.plain_answer(expression))
+    return chat(arithmetic.question(expression), arithmetic.plain_answer(expression))
 
 
 def _talk(rng: random.Random) -> Document:
@@ -91,11 +91,11 @@ def _small_talk(rng: random.Random) -> Document:
     person, animal = rng.choice(PEOPLE), rng.choice(ANIMALS)
     return rng.choice(
         (
-            lambda: _chat("Hello!", "Hello! How are you today?"),
-            lambda: _chat(f"Hello, my name is {person.name}.", f"Nice to meet you, {person.name}!"),
-            lambda: _chat("Tell me a story.", _journey(rng)),
-            lambda: _chat(f"Tell me a story about {with_article(animal.name)}.", _animal_tale(rng, animal)),
-            lambda: _chat("How is the weather?", f"I hear the {rng.choice(WEATHER)} outside."),
+            lambda: chat("Hello!", "Hello! How are you today?"),
+            lambda: chat(f"Hello, my name is {person.name}.", f"Nice to meet you, {person.name}!"),
+            lambda: chat("Tell me a story.", _journey(rng)),
+            lambda: chat(f"Tell me a story about {with_article(animal.name)}.", _animal_tale(rng, animal)),
+            lambda: chat("How is the weather?", f"I hear the {rng.choice(WEATHER)} outside."),
         )
     )()
 
@@ -110,7 +110,7 @@ def _repeat(rng: random.Random) -> Document:
         *(one for one, _ in OBJECTS + COUNTED),
     )
     said = " ".join(str(word) for word in rng.choices((*pool, rng.randint(2, 20)), k=rng.randint(3, 14)))
-    return _chat(f"Say after me: {said}", said)
+    return chat(f"Say after me: {said}", said)
 
 
 def _pick_out(rng: random.Random) -> Document:
@@ -128,7 +128,7 @@ def _pick_out(rng: random.Random) -> Document:
     ]
     events = rng.sample(told, rng.randint(2, 4))
     question, reply = rng.choice(list(rng.choice(events)[1].items()))
-    return _chat(" ".join([*(event for event, _ in events), question]), reply)
+    return chat(" ".join([*(event for event, _ in events), question]), reply)
 
 
 def _notes(rng: random.Random) -> Document:
@@ -136,11 +136,11 @@ def _notes(rng: random.Random) -> Document:
     animal, job, place, category = rng.choice(ANIMALS), rng.choice(JOBS), rng.choice(PLACES), rng.choice(CATEGORIES)
     return rng.choice(
         (
-            _chat(f"Notes on {animal.plural}, please.", f"{animal.kind}, {animal.body}, {animal.home}, {animal.food}"),
-            _chat(f"Notes: {animal.name}", f"{animal.food}, {animal.home}, {animal.body}, can {animal.habit}"),
-            _chat(f"Notes: {job.name}", f"{job.place}, {job.task}, {job.tool}"),
-            _chat(f"Notes: {place.name}", f"{place.contents}, {place.activity}"),
-            _chat(f"Notes: {', '.join(rng.sample(category.members, 3))}", f"all {category.many}"),
+            chat(f"Notes on {animal.plural}, please.", f"{animal.kind}, {animal.body}, {animal.home}, {animal.food}"),
+            chat(f"Notes: {animal.name}", f"{animal.food}, {animal.home}, {animal.body}, can {animal.habit}"),
+            chat(f"Notes: {job.name}", f"{job.place}, {job.task}, {job.tool}"),
+            chat(f"Notes: {place.name}", f"{place.contents}, {place.activity}"),
+            chat(f"Notes: {', '.join(rng.sample(category.members, 3))}", f"all {category.many}"),
         )
     )
 
@@ -151,15 +151,16 @@ def _pairs(rng: random.Random) -> Document:
     (first, of_first), (second, of_second) = ((rng.choice(c.members), c.one) for c in rng.sample(CATEGORIES, 2))
     return rng.choice(
         (
-            _chat(f"{word} / ", other),
-            _chat(f"{other} / ", word),
-            _chat(f"1 {one}, many", many),
-            _chat(f"Sort: {first}, {second}", f"{first}: {of_first}; {second}: {of_second}"),
+            chat(f"{word} / ", other),
+            chat(f"{other} / ", word),
+            chat(f"1 {one}, many", many),
+            chat(f"Sort: {first}, {second}", f"{first}: {of_first}; {second}: {of_second}"),
         )
     )
 
 
-def _chat(user: str, assistant: str) -> list[Message]:
+def chat(user: str, assistant: str) -> list[Message]:
+    """One question and its answer."""
     return [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
 
 

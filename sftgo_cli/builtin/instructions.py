@@ -18,7 +18,7 @@ SEED = 20250601
 NUM_ROWS = {"train": 1500, "heldout": 200}
 
 # Rows of each family in train and held-out together: (name, generator, count).
-_FAMILIES: tuple[tuple[str, Callable[[random.Random], Example], int], ...] = (
+FAMILIES: tuple[tuple[str, Callable[[random.Random], Example], int], ...] = (
     ("passage", passage_example, 520),
     ("fact", fact_example, 420),
     ("word", word_example, 380),
@@ -42,7 +42,7 @@ def rows(split: str) -> list[dict[str, Any]]:
 def _examples() -> list[tuple[str, Example]]:
     """All examples of both splits, shuffled, no two with the same instruction and input."""
     rng = random.Random(SEED)
-    examples = [(name, example) for name, draw, count in _FAMILIES for example in _distinct(rng, draw, count)]
+    examples = [(name, example) for name, draw, count in FAMILIES for example in _distinct(rng, draw, count)]
     rng.shuffle(examples)
     return examples
 

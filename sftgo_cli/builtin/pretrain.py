@@ -11,6 +11,7 @@ import argparse
 import math
 import sys
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 BOS, EOS, PAD = "<|begin|>", "<|end|>", "<|pad|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 SPECIAL_TOKENS = (BOS, EOS, PAD, *ROLES)
+IGNORED = -100  # the label of a token that is no target
 
 # One special token opens each turn and one ends it; nothing stands between turns.
 CHAT_TEMPLATE = (
@@ -120,8 +122,13 @@ def build_model(tokenizer: Any, settings: Settings) -> Any:
     return LlamaForCausalLM(config)
 
 
-def token_stream(tokenizer: Any, settings: Settings) -> torch.Tensor:
-    """The corpus as int64[num_steps, batch_size, block_length + 1], documents end to end, each opened by BOS."""
+def token_stream(
+    tokenizer: Any, settings: Settings, corpus: Callable[[int, int], Iterable[Document]] = documents
+) -> torch.Tensor:
+    """The corpus as int64[num_steps, batch_size, block_length + 1], documents end to end, each opened by BOS.
+
+    `corpus(seed, count)` gives the documents; it is asked for 2,000 at a time, with seeds that count up.
+    """
     import torch
 
     shape = (settings.num_steps, settings.batch_size, settings.block_length + 1)
@@ -129,14 +136,17 @@ def token_stream(tokenizer: Any, settings: Settings) -> torch.Tensor:
     needed, part = math.prod(shape), 0
     while len(stream) < needed:
         part += 1
-        rendered = [_rendered(tokenizer, document) for document in documents(settings.seed + part, 2000)]
+        rendered = [_rendered(tokenizer, document) for document in corpus(settings.seed + part, 2000)]
         for ids in tokenizer(rendered, add_special_tokens=False)["input_ids"]:
             stream.extend(ids)
     return torch.tensor(stream[:needed]).view(shape)
 
 
-def train(model: Any, batches: torch.Tensor, settings: Settings) -> float:
-    """Trains in place over `batches` once; returns the last step's loss in nats per token."""
+def train(model: Any, batches: torch.Tensor, settings: Settings, learned: torch.Tensor | None = None) -> float:
+    """Trains in place over `batches` once; returns the last step's loss in nats per token.
+
+    `learned`, bool in the shape of `batches`, says which tokens are targets; without it all are.
+    """
     import torch
 
     optimizer = torch.optim.AdamW(
@@ -148,14 +158,17 @@ def train(model: Any, batches: torch.Tensor, settings: Settings) -> float:
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * _rate(step, settings)
         logits = model(input_ids=block[:, :-1], use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), block[:, 1:].flatten())
+        targets = block[:, 1:]
+        if learned is not None:
+            targets = targets.masked_fill(~learned[step, :, 1:], IGNORED)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         loss_value = loss.item()
         if (step + 1) % 100 == 0 or step + 1 == settings.num_steps:
-            _say(f"step {step + 1}/{settings.num_steps}  loss {loss_value:.3f}  {time.monotonic() - start:.0f} s")
+            say(f"step {step + 1}/{settings.num_steps}  loss {loss_value:.3f}  {time.monotonic() - start:.0f} s")
     return loss_value
 
 
@@ -182,10 +195,10 @@ def pretrain(folder: Path, settings: Settings) -> None:
     torch.use_deterministic_algorithms(True)
     tokenizer = build_tokenizer(settings)
     model = build_model(tokenizer, settings)
-    _say(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens in the vocabulary")
+    say(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens in the vocabulary")
     train(model, token_stream(tokenizer, settings), settings)
     save(model, tokenizer, folder)
-    _say(f"wrote {folder}")
+    say(f"wrote {folder}")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -216,7 +229,8 @@ def _rendered(tokenizer: Any, document: Document) -> str:
     return str(tokenizer.apply_chat_template(document, tokenize=False))
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """One line of progress on standard error."""
     sys.stderr.write(f"{line}\n")
 
 

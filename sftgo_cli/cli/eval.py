@@ -29,6 +29,5 @@ def evaluate(
     if json_output:
         print_json(results)
     else:
-        num_groups = sum(key.startswith("group_loss/") for key in next(iter(results.values())))
-        out.print(evaluation_table(results, num_groups))
+        out.print(evaluation_table(results))
     return 0

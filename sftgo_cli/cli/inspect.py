@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -52,25 +52,50 @@ def inspect(
         return _compare(loaded, compare, (set_name, start, num_rows, row), color_by, html)
     data = pipeline.prepare(loaded, say, console=console(stderr=True))
     chosen = pipeline.select_rows(data, set_name, start, num_rows, row)
+    provenance = {} if set_name is not None else _provenance(data.curated, chosen)
     if html is None:
+        from sftgo_cli.report.curation_table import side_by_side
         from sftgo_cli.report.inspect_terminal import render_rows
 
         out = console()
-        parts = render_rows(chosen, color_by.value, num_groups=data.num_groups, tokenizer=data.tokenizer)
-        for part in parts:
+        legend, *parts = render_rows(chosen, color_by.value, num_groups=data.num_groups, tokenizer=data.tokenizer)
+        out.print(legend)
+        for part, shown in zip(parts, chosen, strict=True):
+            curated = provenance.get((shown["source"], shown["row_id"]))
+            if curated is not None:
+                out.print(side_by_side(curated))
             out.print(part)
         return 0
     from sftgo_cli import durable
+    from sftgo_cli.report.curation_table import beside_target
     from sftgo_cli.report.group_names import grouping_text
     from sftgo_cli.report.inspect_html import render_html
     from sftgo_cli.report.score_table import score_statistics
 
     summaries = score_statistics(data.train.datasets, data.tokenizer, data.num_groups)
     method = f"scored by {loaded.recipe.scoring.name}, {grouping_text(loaded.recipe.grouping)}"
-    page = render_html(chosen, f"{recipe.name}: token groups", summaries, method, tokenizer=data.tokenizer)
+    beside = {key: beside_target(curated) for key, curated in provenance.items()}
+    title = f"{recipe.name}: token groups"
+    page = render_html(chosen, title, summaries, method, tokenizer=data.tokenizer, beside=beside)
     durable.write_text(html, page)
     say(f"wrote {len(chosen)} rows to {html}")
     return 0
+
+
+def _provenance(curated: dict[str, Path], rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """What is known of the rows' targets, by source and id; empty without a curation."""
+    if not curated:
+        return {}
+    from sftgo_cli.curation.stage import PROVENANCE
+    from sftgo_cli.report.curation_table import read_provenance
+
+    wanted = {(row["source"], row["row_id"]) for row in rows}
+    found = {}
+    for label, folder in curated.items():
+        for row in read_provenance(folder / PROVENANCE):
+            if (label, row["row_id"]) in wanted:
+                found[label, row["row_id"]] = row
+    return found
 
 
 def _compare(

@@ -17,6 +17,7 @@ from sftgo_cli.errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_
 VERBS: dict[str, str] = {
     "init": "write a commented recipe to start from",
     "validate": "check recipe, data and tokenizer; train nothing",
+    "curate": "choose what each training row is trained on; print where the targets come from",
     "score": "tokenize, score and group; print a table about the groups",
     "inspect": "show rows with tokens colored by group or score",
     "train": "run missing stages, then train; the same command resumes",
@@ -25,7 +26,7 @@ VERBS: dict[str, str] = {
     "generate": "complete a prompt, or a file of prompts, with a run's model",
     "merge": "merge a run's adapter into its base model",
     "schema": "print the recipe's JSON schema for editors",
-    "methods": "list scorers, objectives and tuners with options, defaults and sources",
+    "methods": "list scorers, objectives, tuners, curation with options, defaults and sources",
     "cache": "ls, why (what a key is made of), rm",
     "doctor": "versions, devices, and what is missing for a recipe",
 }

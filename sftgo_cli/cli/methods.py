@@ -1,4 +1,4 @@
-"""`sftgo methods`: every scorer, objective and tuner with its options, defaults and source."""
+"""`sftgo methods`: every scorer, objective, tuner and curation method with its options, defaults and source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def methods(
-    section: Annotated[str | None, typer.Argument(help="scoring, objective or tuning; default: all")] = None,
+    section: Annotated[
+        str | None, typer.Argument(help="scoring, objective, tuning, curation, judge or generator; default: all")
+    ] = None,
 ) -> int:
     """List the methods a recipe can name."""
     from rich.table import Table

@@ -25,7 +25,10 @@ def validate(recipe: RecipePath, overrides: Overrides = None) -> int:
 
 
 def print_checks(loaded: LoadedRecipe, num_processes: int) -> int:
-    """Tokenize and score under the cache, then print the data table and the step and memory estimate."""
+    """Tokenize and score under the cache, then print the data table and the step and memory estimate.
+
+    A curation that was not run before is checked only: it may take hours.
+    """
     from sftgo_cli import pipeline
     from sftgo_cli.run_dir import check_output_dir
     from sftgo_cli.training.arguments import check_names
@@ -33,7 +36,7 @@ def print_checks(loaded: LoadedRecipe, num_processes: int) -> int:
     check_output_dir(loaded.recipe.training.output_dir)
     check_names(loaded.recipe)
     out = console()
-    data = pipeline.prepare(loaded, say)
+    data = pipeline.prepare(loaded, say, generating=False)
     pipeline.print_reports(loaded, data, out)
     for line in pipeline.estimate(loaded, data, num_processes):
         out.print(line, highlight=False)

@@ -1,4 +1,4 @@
-"""Measures evaluation sets with a trained or base model outside training, and writes evaluation/<set>.json."""
+"""Measures evaluation sets with a trained or base model outside training; a run keeps the results in evaluation/."""
 
 from __future__ import annotations
 
@@ -45,11 +45,17 @@ def evaluate_sets(job: EvaluationJob, console: Any) -> dict[str, dict[str, Any]]
                 on_batch=lambda count, task=task: progress.advance(task, count),  # type: ignore[misc]
             )
             results[name] = {**measured, "content": rows.keys}
-            if job.run_dir is not None:
-                folder = job.run_dir / FOLDER
-                folder.mkdir(exist_ok=True)
-                durable.write_json(folder / f"{name}.json", results[name])
     return results
+
+
+def write_results(run_dir: Path | None, results: dict[str, dict[str, Any]]) -> None:
+    """A run's results go to its evaluation/<set>.json; a base model has no folder."""
+    if run_dir is None:
+        return
+    folder = run_dir / FOLDER
+    folder.mkdir(exist_ok=True)
+    for name, result in results.items():
+        durable.write_json(folder / f"{name}.json", result)
 
 
 def load_for_inference(recipe: Recipe, recipe_dir: Path, run_dir: Path | None) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ becomes g (softmax - target) dz/dx; `dh = tile W` (2) and `dW += tile^T h` (3). 
 it is kept unscaled until g is known.
 
 Precision: a tile is worked on in blocks of rows in float32 (float64 for float64) and rounded once; the target's entry is
-expm1(-l), for softmax - 1 loses everything where p is near 1; dW is summed in float32 at least.
+expm1(-l), for softmax - 1 loses everything where p is near 1; dW is summed in float32 at least (head_gradients.py).
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sftgo_cli.losses.head_gradients import HeadGradients
 from sftgo_cli.losses.head_tile import Head, wide
 from sftgo_cli.losses.logits import LogitTransform, rows_of, token_terms
 
 if TYPE_CHECKING:
     from sftgo_cli.losses.logits import Reference
-
-
-ADDED_ELEMENTS = 1 << 19  # 2 MiB in float32: stays in a core's cache
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ class _FusedHead(torch.autograd.Function):
         with torch.autocast(hidden_NH.device.type, enabled=False):
             head = Head(hidden_NH, weight_VH, bias_V, targets_N, transform, dtype, weighing.compile_tiles)
             wants = ctx.needs_input_grad[:3]
-            sums = _Gradients(hidden_NH, weight_VH, bias_V, wants, dtype)
+            sums = HeadGradients(hidden_NH, weight_VH, bias_V, wants, dtype)
             loss, nll_N = _passes(head, weighing, sums)
         ctx.scale = weighing.scale
         ctx.save_for_backward(*sums.finished())
@@ -121,72 +119,7 @@ class _FusedHead(torch.autograd.Function):
         return (*grads, None, None, None, None)
 
 
-class _Gradients:
-    """The sums of the gradients over the pieces: of hidden states, weight and bias, those that are wanted."""
-
-    def __init__(
-        self,
-        hidden_NH: Tensor,
-        weight_VH: Tensor,
-        bias_V: Tensor | None,
-        wants: Sequence[bool],
-        dtype: torch.dtype,
-    ) -> None:
-        self.hidden_NH = torch.empty_like(hidden_NH) if wants[0] else None
-        self.weight_VH = torch.empty_like(weight_VH, dtype=wide(dtype)) if wants[1] else None
-        self.bias_V = torch.zeros_like(bias_V, dtype=wide(dtype)) if bias_V is not None and wants[2] else None
-        self._product_VH: Tensor | None = None
-        self._empty = True
-        self._kinds = (weight_VH.dtype, None if bias_V is None else bias_V.dtype)
-
-    @property
-    def frozen(self) -> bool:
-        """Whether nothing but the hidden states wants a gradient."""
-        return self.weight_VH is None and self.bias_V is None
-
-    def add(self, head: Head, start: int, stop: int, tile_CV: Tensor) -> None:
-        """Add the products of one piece, whose rows carry their slopes."""
-        if self.hidden_NH is not None:
-            self.hidden_NH[start:stop] = tile_CV @ head.weight_VH
-        if self.weight_VH is not None:
-            self._add_weight(self.weight_VH, tile_CV, head.hidden_NH[start:stop])
-        if self.bias_V is not None:
-            self.bias_V += tile_CV.sum(dim=0, dtype=self.bias_V.dtype)
-
-    def _add_weight(self, sum_VH: Tensor, tile_CV: Tensor, hidden_CH: Tensor) -> None:
-        """sum += tile^T hidden; the product gets a buffer of its own, for a new one is a page fault every 4 KiB."""
-        if sum_VH.dtype == tile_CV.dtype:
-            torch.mm(tile_CV.t(), hidden_CH, out=sum_VH) if self._empty else sum_VH.addmm_(tile_CV.t(), hidden_CH)
-        else:
-            if self._product_VH is None:
-                self._product_VH = torch.empty_like(sum_VH, dtype=tile_CV.dtype)
-            torch.mm(tile_CV.t(), hidden_CH, out=self._product_VH)
-            sum_VH.copy_(self._product_VH) if self._empty else _add_wider(sum_VH, self._product_VH)
-        self._empty = False
-
-    def finished(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """In the inputs' types."""
-        if self.weight_VH is not None and self._empty:
-            self.weight_VH.zero_()
-        self._product_VH = None
-        weight = None if self.weight_VH is None else self.weight_VH.to(self._kinds[0])
-        bias = None if self.bias_V is None or self._kinds[1] is None else self.bias_V.to(self._kinds[1])
-        return self.hidden_NH, weight, bias
-
-
-def _add_wider(sum_VH: Tensor, product_VH: Tensor) -> None:
-    """sum += product of a narrower type; on a CPU block by block through a copy, six times as fast as `add_`."""
-    if sum_VH.device.type != "cpu":
-        sum_VH.add_(product_VH)
-        return
-    rows = max(1, ADDED_ELEMENTS // sum_VH.shape[1])
-    block_RH = torch.empty(min(rows, len(sum_VH)), sum_VH.shape[1], dtype=sum_VH.dtype)
-    for first in range(0, len(sum_VH), rows):
-        part_RH = product_VH[first : first + rows]
-        sum_VH[first : first + rows].add_(block_RH[: len(part_RH)].copy_(part_RH))
-
-
-def _passes(head: Head, weighing: Weighing, sums: _Gradients) -> tuple[Tensor, Tensor]:
+def _passes(head: Head, weighing: Weighing, sums: HeadGradients) -> tuple[Tensor, Tensor]:
     if weighing.terms:
         return _with_terms(head, weighing, sums)
     return _all_at_once(head, weighing, sums) if weighing.at_once else _by_chunks(head, weighing, sums)
@@ -201,7 +134,7 @@ def _share(weighing: Weighing, start: int, stop: int, nll: Tensor) -> tuple[Tens
     return loss.detach(), slope if weighing.scale == 1.0 else slope * weighing.scale
 
 
-def _by_chunks(head: Head, weighing: Weighing, sums: _Gradients) -> tuple[Tensor, Tensor]:
+def _by_chunks(head: Head, weighing: Weighing, sums: HeadGradients) -> tuple[Tensor, Tensor]:
     """One pass: a chunk's slopes are known once its losses are."""
     nll_N = head.hidden_NH.new_empty(len(head.targets_N), dtype=wide(head.hidden_NH.dtype))
     loss = torch.zeros((), dtype=torch.float64, device=nll_N.device)
@@ -213,11 +146,14 @@ def _by_chunks(head: Head, weighing: Weighing, sums: _Gradients) -> tuple[Tensor
         nll_N[start:stop] = rows.nll_C
         share, slope_C = _share(weighing, start, stop, rows.nll_C)
         loss += share
-        sums.add(head, start, stop, head.slopes(rows, slope_C))
+        own_C = head.own_slopes(rows, slope_C)
+        sums.add(head, start, stop, head.slopes(rows, slope_C), own_C)
     return loss, nll_N
 
 
-def _weighed_at_once(head: Head, weighing: Weighing, sums: _Gradients, start: int, stop: int, nll_N: Tensor) -> Tensor:
+def _weighed_at_once(
+    head: Head, weighing: Weighing, sums: HeadGradients, start: int, stop: int, nll_N: Tensor
+) -> Tensor:
     """Rows that may be more than a chunk but must be weighed together; returns their share of the loss."""
     for first, last in head.pieces(start, stop):
         rows = head.losses(first, last)
@@ -232,11 +168,13 @@ def _weighed_at_once(head: Head, weighing: Weighing, sums: _Gradients, start: in
         return share
     for first, last in head.pieces(start, stop):
         rows = head.losses(first, last)
-        sums.add(head, first, last, head.slopes(rows, slope[first - start : last - start]))
+        slope_C = slope[first - start : last - start]
+        own_C = head.own_slopes(rows, slope_C)
+        sums.add(head, first, last, head.slopes(rows, slope_C), own_C)
     return share
 
 
-def _with_terms(head: Head, weighing: Weighing, sums: _Gradients) -> tuple[Tensor, Tensor]:
+def _with_terms(head: Head, weighing: Weighing, sums: HeadGradients) -> tuple[Tensor, Tensor]:
     """Further terms of the logits: each chunk's tile is what autograd finds, its rows already scaled."""
     nll_N = head.hidden_NH.new_empty(len(head.targets_N), dtype=wide(head.hidden_NH.dtype))
     loss = torch.zeros((), dtype=torch.float64, device=nll_N.device)
@@ -253,7 +191,7 @@ def _with_terms(head: Head, weighing: Weighing, sums: _Gradients) -> tuple[Tenso
     return loss, nll_N
 
 
-def _all_at_once(head: Head, weighing: Weighing, sums: _Gradients) -> tuple[Tensor, Tensor]:
+def _all_at_once(head: Head, weighing: Weighing, sums: HeadGradients) -> tuple[Tensor, Tensor]:
     """Every loss is needed before any slope is known."""
     nll_N = head.hidden_NH.new_empty(len(head.targets_N), dtype=wide(head.hidden_NH.dtype))
     share = _weighed_at_once(head, weighing, sums, 0, len(nll_N), nll_N)

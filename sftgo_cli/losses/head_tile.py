@@ -115,6 +115,12 @@ class Head:
             _slopes_of(rows, block, slope_C, self.transform, self._scratch)
         return rows.tile_CV
 
+    def own_slopes(self, rows: Rows, slope_C: Tensor) -> Tensor | None:
+        """The targets' entries of `slopes`, [C] unrounded; None under a soft cap, whose slope the logits give."""
+        if self.transform.softcap is not None:
+            return None
+        return torch.expm1(-rows.nll_C) * (slope_C * self.transform.scale)
+
     def _blocks(self, num_rows: int) -> Iterator[slice]:
         for first in range(0, num_rows, self.block_rows):
             yield slice(first, min(num_rows, first + self.block_rows))

@@ -22,9 +22,9 @@ from sftgo_cli.recipe.contradictions import contradictions
 from sftgo_cli.recipe.faults import Fault
 from sftgo_cli.recipe.messages import found, value_faults
 from sftgo_cli.recipe.node import KeyPath, Place, dotted
-from sftgo_cli.recipe.options import MethodChoice, MethodPart, PartWeight
+from sftgo_cli.recipe.options import JudgeChoice, MethodChoice, MethodPart, NestedChoice, PartWeight
 from sftgo_cli.recipe.schema import DEFAULT_METHODS, Recipe
-from sftgo_cli.recipe.unknown_keys import MethodTables, part_keys, unknown_key, valid_keys
+from sftgo_cli.recipe.unknown_keys import MethodTables, nested_keys, part_keys, unknown_key, valid_keys
 
 M = TypeVar("M", bound=BaseModel)
 MAX_INT = 2**63 - 1
@@ -58,6 +58,7 @@ def checked(data: Mapping[str, Any], checker: Checker, faults: list[Fault]) -> R
     if isinstance(work.get("curation"), list):
         entries = enumerate(work["curation"])
         work["curation"] = [method_choice(entry, None, ("curation", i), checker, faults) for i, entry in entries]
+    _judge_choices(work.get("evaluation"), checker, faults)
     recipe, own = _validated(Recipe, work, (), None, checker)
     faults.extend(own)
     faults.extend(_too_large(data, checker))
@@ -68,12 +69,25 @@ def checked(data: Mapping[str, Any], checker: Checker, faults: list[Fault]) -> R
     return recipe if len(faults) == before else None
 
 
+def _judge_choices(evaluation: Any, checker: Checker, faults: list[Fault]) -> None:
+    """The judges of `evaluation.answers`, in place."""
+    answers = evaluation.get("answers") if isinstance(evaluation, dict) else None
+    for name, one in answers.items() if isinstance(answers, dict) else ():
+        if isinstance(one, dict) and "judge" in one:
+            path: KeyPath = ("evaluation", "answers", name, "judge")
+            one["judge"] = nested_choice(one["judge"], JudgeChoice, path, checker, faults)
+
+
 def method_choice(
-    value: Any, default: str | None, path: KeyPath, checker: Checker, faults: list[Fault]
+    value: Any, default: str | None, path: KeyPath, checker: Checker, faults: list[Fault], kind: str | None = None
 ) -> MethodChoice:
-    """The method of one section; a placeholder where something is wrong, so that the rest is still checked."""
+    """The method at `path`; a placeholder where something is wrong, so that the rest is still checked.
+
+    Args:
+        kind: which table it is from; the section's own where it is not given.
+    """
     place = checker.place(path)
-    section = str(path[0])
+    section = kind or str(path[0])
     if not isinstance(value, dict):
         what = f"{dotted(path)}: expected a method's name or keys with values, found {found(value, place.text)}"
         faults.append(Fault(what, place.value, f"choose from {', '.join(checker.methods.names(section))}", path))
@@ -81,11 +95,14 @@ def method_choice(
     name = value.pop("name", default)
     options = checker.methods.options_of(section, name) if isinstance(name, str) else None
     if options is None:
-        faults.append(_no_method(name, (*path, "name"), checker))
+        faults.append(_no_method(name, section, (*path, "name"), checker))
         return MethodChoice(name="", options=None)
     for key in part_keys(options):
         if isinstance(value.get(key), list):
             value[key] = [method_part(entry, (*path, key, i), checker, faults) for i, entry in enumerate(value[key])]
+    for key, nested in nested_keys(options).items():
+        if key in value and value[key] is not None:
+            value[key] = nested_choice(value[key], nested, (*path, key), checker, faults)
     validated, own = _validated(options, value, path, name, checker)
     faults.extend(own)
     return MethodChoice(name=name, options=validated)
@@ -102,8 +119,17 @@ def method_part(value: Any, path: KeyPath, checker: Checker, faults: list[Fault]
     return MethodPart(name=choice.name, options=choice.options, weight=weight.weight if weight else 1.0)
 
 
-def _no_method(name: Any, path: KeyPath, checker: Checker) -> Fault:
-    known = list(checker.methods.names(str(path[0])))
+def nested_choice(
+    value: Any, nested: type[NestedChoice], path: KeyPath, checker: Checker, faults: list[Fault]
+) -> NestedChoice:
+    """A method of another kind: its name, or a mapping with its name and options."""
+    value = {"name": value} if isinstance(value, str) else value
+    choice = method_choice(value, None, path, checker, faults, nested.section)
+    return nested(name=choice.name, options=choice.options)
+
+
+def _no_method(name: Any, section: str, path: KeyPath, checker: Checker) -> Fault:
+    known = list(checker.methods.names(section))
     place = checker.place(path)
     if name is None:
         what = f"{dotted(path)} is missing"

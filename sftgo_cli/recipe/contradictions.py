@@ -124,6 +124,12 @@ def _chosen_sets(recipe: Recipe) -> Iterator[Finding]:
             yield Finding(f"evaluation.sets names the unknown set {name!r}", (path, ("data", "eval")), fix)
         if name in chosen[:index]:
             yield Finding(f"evaluation.sets names {name!r} twice", (path,), "remove one")
+    for name in recipe.evaluation.answers:
+        if name not in known:
+            close = nearest(name, known)
+            fix = f"did you mean {close}?" if close else f"data.eval has {', '.join(known) or 'no set'}"
+            place: KeyPath = ("evaluation", "answers", name)
+            yield Finding(f"evaluation.answers names the unknown set {name!r}", (place, ("data", "eval")), fix)
 
 
 def _steps(training: TrainingSection) -> Iterator[Finding]:

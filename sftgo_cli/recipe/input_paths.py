@@ -18,7 +18,13 @@ from sftgo_cli.recipe.merging import METHOD_SECTIONS
 from sftgo_cli.recipe.node import KeyPath
 
 MAX_PATH = 4096
-METHOD_PATH_KEYS = ("reference", "model")  # options that name a folder or a recipe, also without a slash
+METHOD_PATH_KEYS = (
+    "reference",
+    "model",
+    "file",
+    "prompt",
+    "paraphrase",
+)  # options that name a path, also without a slash
 
 
 def moved(data: Any, origin: Callable[[KeyPath], Path], home: Path, path: KeyPath = ()) -> Any:
@@ -33,7 +39,7 @@ def moved(data: Any, origin: Callable[[KeyPath], Path], home: Path, path: KeyPat
 
 
 def _moved_text(text: str, path: KeyPath, origin: Path, home: Path) -> str:
-    in_method = bool(path) and path[0] in METHOD_SECTIONS
+    in_method = bool(path) and (path[0] in METHOD_SECTIONS or path[:2] == ("evaluation", "answers"))
     if not (_is_path_key(path) or (in_method and ("/" in text or path[-1] in METHOD_PATH_KEYS))):
         return text
     if text.startswith(("/", "~", "builtin:")) or "://" in text or "\n" in text or not 0 < len(text) <= MAX_PATH:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sftgo_cli.recipe.options import MethodPart, PartWeight
+from sftgo_cli.recipe.options import JudgeChoice, MethodPart, NestedChoice, PartWeight
 from sftgo_cli.recipe.schema import DEFAULT_METHODS, Recipe
-from sftgo_cli.recipe.unknown_keys import MethodTables, part_keys
+from sftgo_cli.recipe.unknown_keys import MethodTables, nested_keys, part_keys
 
 Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -35,6 +35,9 @@ def recipe_json_schema(methods: MethodTables) -> dict[str, Any]:
     schema = Recipe.model_json_schema(ref_template="#/$defs/{model}")
     defs: Schema = schema["$defs"]
     defs.pop("MethodChoice", None)
+    defs.pop(JudgeChoice.__name__, None)
+    judge = defs["AnswerCheck"]["properties"]
+    judge["judge"] = _nested(judge["judge"], JudgeChoice, methods, defs)
     for section in ("ModelSection", "DataSection", "TrainingSection"):
         defs[section].pop("required", None)  # an extending recipe may give only a part; see `_complete`
     properties: Schema = schema["properties"]
@@ -98,16 +101,29 @@ def _variant(kind: str, name: str, methods: MethodTables, defs: Schema) -> Schem
     options = methods.options_of(kind, name)
     assert options is not None, name
     schema = options.model_json_schema(ref_template=f"#/$defs/{kind}.{name}.{{model}}")
-    parts = part_keys(options)
+    parts, nested = part_keys(options), nested_keys(options)
+    own = {MethodPart.__name__, *(choice.__name__ for choice in nested.values())} if parts or nested else set()
     for model, definition in schema.pop("$defs", {}).items():
-        if parts and model == MethodPart.__name__:
+        if model in own:
             continue
         defs[f"{kind}.{name}.{model}"] = definition
     for key in parts:
         schema["properties"][key]["items"] = {"$ref": f"#/$defs/{kind}.part"}
+    for key, choice in nested.items():
+        schema["properties"][key] = _nested(schema["properties"][key], choice, methods, defs)
     properties = {"name": {"const": name, "description": f"Which {kind} method"}, **schema.get("properties", {})}
     required = ["name", *schema.get("required", [])]
     return {**schema, "title": f"{kind}: {name}", "properties": properties, "required": required}
+
+
+def _nested(shape: Schema, choice: type[NestedChoice], methods: MethodTables, defs: Schema) -> Schema:
+    """A method of another kind among the options: its name, or its name and options."""
+    if choice.section not in defs:
+        defs[choice.section] = {}  # before its own options, which may hold such choices themselves, are described
+        defs[choice.section] = _method(choice.section, methods, defs)
+    reference: Schema = {"$ref": f"#/$defs/{choice.section}"}
+    described: Schema = {key: value for key, value in shape.items() if key in ("description", "default")}
+    return {**described, **(_any_of(reference, {"type": "null"}) if "anyOf" in shape else reference)}
 
 
 def _part(kind: str, names: Sequence[str], variants: Sequence[Schema]) -> Schema:

@@ -8,7 +8,7 @@ package knows no method's name.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, SerializationInfo, model_serializer
 
@@ -43,3 +43,26 @@ class MethodPart(MethodChoice, PartWeight):
     def flat(self, info: SerializationInfo) -> dict[str, Any]:
         """As it is written in a recipe."""
         return {"name": self.name, "weight": self.weight, **self.options.model_dump(mode=info.mode)}
+
+
+class NestedChoice(MethodChoice):
+    """A method of another kind among a method's options: `judge: {name: numeric, tolerance: 0.01}`."""
+
+    section: ClassVar[str]  # the kind, as `sftgo methods` lists it
+
+    @model_serializer
+    def flat(self, info: SerializationInfo) -> dict[str, Any]:
+        """As it is written in a recipe."""
+        return {"name": self.name, **self.options.model_dump(mode=info.mode)}
+
+
+class JudgeChoice(NestedChoice):
+    """Who decides whether an answer is right."""
+
+    section = "judge"
+
+
+class GeneratorChoice(NestedChoice):
+    """Who answers."""
+
+    section = "generator"

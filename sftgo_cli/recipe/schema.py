@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from sftgo_cli.recipe.options import MethodChoice, StrictModel
+from sftgo_cli.recipe.options import JudgeChoice, MethodChoice, StrictModel
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -252,10 +252,20 @@ REFUSED_TRAINING_KEYS: dict[str, str] = {
 }
 
 
+class AnswerCheck(StrictModel):
+    """How the answers that a model gives to the questions of a set are judged."""
+
+    judge: JudgeChoice = Field(description="Who decides whether an answer is right: {name: numeric}, ...")
+    max_new_tokens: PositiveInt = Field(256, description="Where an answer is cut, in tokens; a cut one is wrong")
+
+
 class EvaluationSection(StrictModel):
     """What `sftgo eval` measures; default: every set of `data.eval`."""
 
     sets: list[str] | None = Field(None, description="Names from data.eval; null means all of them")
+    answers: dict[str, AnswerCheck] = Field(
+        default_factory=dict, description="Sets whose questions are answered and judged: {heldout: {judge: numeric}}"
+    )
     tasks: list[str] = Field(default_factory=list, description="lm-evaluation-harness tasks (extra)")
 
 

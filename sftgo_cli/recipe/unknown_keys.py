@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from sftgo_cli.errors import nearest
 from sftgo_cli.recipe.node import KeyPath, dotted
-from sftgo_cli.recipe.options import MethodOptions, MethodPart
+from sftgo_cli.recipe.options import MethodOptions, MethodPart, NestedChoice
 from sftgo_cli.recipe.schema import FOREIGN_KEYS, REFUSED_TRAINING_KEYS, Recipe
 
 
@@ -63,7 +63,7 @@ def _homes(methods: MethodTables) -> dict[str, list[str]]:
                 continue
             for key in model.model_fields:
                 homes.setdefault(key, []).append(f"{section}.{key}")
-    for section in ("scoring", "objective", "tuning"):
+    for section in ("scoring", "objective", "tuning", "curation"):
         for name in methods.names(section):
             for key in _option_names(methods, section, name):
                 homes.setdefault(key, []).append(f"{section}.{key} (of {name})")
@@ -88,6 +88,12 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
 def part_keys(options: type[BaseModel]) -> list[str]:
     """The options that are lists of methods (`MethodPart`) themselves."""
     return [key for key, field in options.model_fields.items() if MethodPart in models_in(field.annotation)]
+
+
+def nested_keys(options: type[BaseModel]) -> dict[str, type[NestedChoice]]:
+    """The options that are a method of another kind, each with its type."""
+    found = {key: models_in(field.annotation) for key, field in options.model_fields.items()}
+    return {key: model for key, models in found.items() for model in models if issubclass(model, NestedChoice)}
 
 
 def valid_keys(model: type[BaseModel], path: KeyPath) -> list[str]:

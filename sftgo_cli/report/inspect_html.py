@@ -60,6 +60,17 @@ LEVEL_NAMES = ("lowest fifth of the row's scores", "low", "middle", "high", "hig
 
 
 @dataclass(frozen=True)
+class Beside:
+    """A text beside a row's response, each with a title and a note: the given answer beside the chosen target."""
+
+    title: str
+    note: str
+    text: str
+    own_title: str
+    own_note: str
+
+
+@dataclass(frozen=True)
 class _Page:
     """What every row is drawn with."""
 
@@ -74,6 +85,7 @@ def render_html(
     recipe_line: str,
     *,
     tokenizer: Any = None,
+    beside: Mapping[tuple[str, str], Beside] | None = None,
 ) -> str:
     """The whole page.
 
@@ -82,13 +94,15 @@ def render_html(
         summaries: of all the data (`score_statistics`); may be empty.
         recipe_line: one line that says how the tokens were scored and grouped.
         tokenizer: names the tokens; without it a token without characters shows its id only.
+        beside: what stands beside the response of a row, by the row's source and id.
 
     Raises:
         UserError: a row has no scores, groups, text or offsets.
     """
     shown = [row_tokens(row) for row in rows]
     page = _Page(max(num_groups_of(shown), len(summaries)), tokenizer)
-    articles = [_article(row, page) for row in shown]
+    found = beside or {}
+    articles = [_article(row, page, found.get((row.source, row.row_id))) for row in shown]
     return _filled(title, recipe_line, _summary(summaries) if summaries else "", shown, articles, page)
 
 
@@ -202,8 +216,20 @@ def _summary_row(summary: GroupSummary, num_groups: int) -> str:
     )
 
 
-def _article(row: RowTokens, page: _Page) -> str:
-    return f"<article>{_heading(row, f' · {_top(row, page)}')}{_drawn(row, page)}</article>"
+def _article(row: RowTokens, page: _Page, beside: Beside | None) -> str:
+    heading = _heading(row, f" · {_top(row, page)}")
+    if beside is None:
+        return f"<article>{heading}{_drawn(row, page)}</article>"
+    prompt, response = split_prompt(row)
+    columns = "".join(
+        f'<section><h3>{escape(visible(title))} <span class="meta">{escape(visible(note))}</span></h3>{drawn}</section>'
+        for title, note, drawn in (
+            (beside.title, beside.note, f'<div class="text" dir="auto">{_text(beside.text)}</div>'),
+            (beside.own_title, beside.own_note, _drawn(response, page)),
+        )
+    )
+    before = _drawn(prompt, page) if prompt.num_tokens else ""
+    return f'<article>{heading}{before}<div class="columns">{columns}</div></article>'
 
 
 def _compared(versions: Mapping[str, RowTokens], page: _Page) -> str:

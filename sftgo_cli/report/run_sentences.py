@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from sftgo_cli.report.group_names import tokens_of_group
 from sftgo_cli.report.number_text import value_text
+from sftgo_cli.report.paired_answers import paired_difference
 from sftgo_cli.report.run_tables import (
     GROUP_LOSS,
     ROUNDS_TO_ZERO,
@@ -41,7 +42,7 @@ def comparison_sentences(runs: Sequence[RunSummary]) -> list[str]:
     for set_name in shared_sets(runs):
         for run, name in zip(runs[1:], names[1:], strict=True):
             found, differences = _compare(set_name, runs[0], run, names[0], name)
-            sentences += found
+            sentences += [*found, *_answers(set_name, runs[0], run, names[0], name)]
             all_differences += differences
     return [*sentences, _caution(all_differences)]
 
@@ -98,6 +99,20 @@ def _compare(
             "these results do not tell."
         )
     return sentences, differences
+
+
+def _answers(set_name: str, first: RunSummary, run: RunSummary, first_name: str, name: str) -> list[str]:
+    """The difference of the accuracies of generated answers, with its interval over the questions."""
+    found = paired_difference(first.accepted.get(set_name, {}), run.accepted.get(set_name, {}))
+    if found is None:
+        return []
+    told = "more" if found.low > 0 else "fewer" if found.high < 0 else "neither more nor fewer beyond chance"
+    points = f"{100 * (found.second - found.first):+.1f} points"
+    interval = f"95 % interval {100 * found.low:+.1f} to {100 * found.high:+.1f}"
+    return [
+        f"{set_name}: of {found.num_questions:,} questions {name} answers {found.second:.1%} right, {first_name} "
+        f"{found.first:.1%}: {points}, {interval} (paired bootstrap over the questions): {told}."
+    ]
 
 
 def _same_groups(reference: Result, result: Result) -> bool | None:

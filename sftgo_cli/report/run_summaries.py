@@ -12,6 +12,7 @@ from typing import Any
 
 from sftgo_cli import metrics_log, run_dir
 from sftgo_cli.errors import UserError
+from sftgo_cli.report.paired_answers import read_accepted
 from sftgo_cli.report.run_tables import RunSummary
 
 PREFIX = "eval_"
@@ -42,6 +43,7 @@ def summarize_run(folder: Path) -> RunSummary:
         steps=lines[-1]["step"],
         tokens_seen=trained[-1]["tokens_seen"] if trained else 0,
         seconds=None,
+        accepted=read_accepted(folder),
     )
 
 

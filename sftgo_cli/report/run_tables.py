@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sftgo_cli.report.group_names import group_name
@@ -35,6 +35,7 @@ class RunSummary:
     steps: int
     tokens_seen: int
     seconds: float | None
+    accepted: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)  # set -> question -> answered right
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,15 @@ def metrics_of(num_groups: int) -> list[Metric]:
     ]
 
 
+ACCURACY = Metric("answer_accuracy", "answers right", higher_is_better=True)
+
+
+def shown_metrics(results: Sequence[Result]) -> list[Metric]:
+    """The metrics of a table: the accuracy of answers first, where any was measured."""
+    answered = any(number(result, ACCURACY.key) is not None for result in results)
+    return [*([ACCURACY] if answered else []), *metrics_of(num_groups_in(results))]
+
+
 def number(result: Result | None, key: str) -> float | None:
     """A finite value of a result, or None."""
     value = None if result is None else result.get(key)
@@ -79,7 +89,7 @@ def shared_sets(runs: Sequence[RunSummary]) -> list[str]:
     return list(dict.fromkeys(name for run in runs for name in run.results))
 
 
-def evaluation_table(results: Mapping[str, Result], num_groups: int) -> Table:
+def evaluation_table(results: Mapping[str, Result]) -> Table:
     """Metrics below each other, evaluation sets next to each other; losses in nats per supervised token."""
     from rich import box
     from rich.table import Table
@@ -89,7 +99,7 @@ def evaluation_table(results: Mapping[str, Result], num_groups: int) -> Table:
     table.add_column("", no_wrap=True)
     for name in results:
         table.add_column(Text(name), justify="right")
-    for metric in metrics_of(num_groups):
+    for metric in shown_metrics(list(results.values())):
         values = (number(result, metric.key) for result in results.values())
         table.add_row(metric.label, *(value_text(value, metric.decimals) for value in values))
     table.add_row("supervised tokens", *(_count(result.get("num_tokens")) for result in results.values()))
@@ -144,7 +154,7 @@ def _set_rows(
     """The lines of one set."""
     results = [run.results.get(set_name) for run in runs]
     before = None if base is None else base.get(set_name)
-    for metric in metrics_of(num_groups_in([result for result in results if result is not None])):
+    for metric in shown_metrics([result for result in results if result is not None]):
         values = [number(result, metric.key) for result in results]
         cells: list[str | Text] = [f"  {metric.label}"]
         if base is not None:

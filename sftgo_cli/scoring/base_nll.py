@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from sftgo_cli import token_nll
 from sftgo_cli.columns import BASE_NLL, INPUT_IDS, LABELS, TOKEN_SCORES
-from sftgo_cli.scoring import nll, reference
+from sftgo_cli.scoring import reference
 
 if TYPE_CHECKING:
     from sftgo_cli.data.rows import TokenChunk
@@ -27,7 +28,7 @@ SOURCE = "the base model's own loss; with `threshold`: STM, arXiv 2501.14315"
 PATH_OPTIONS = ("dtype",)  # the resolved one is in the fingerprint
 
 
-class Options(nll.NllOptions):
+class Options(token_nll.NllOptions):
     """Recipe options of `scoring: {name: base_nll}`."""
 
     threshold: Annotated[float, Field(gt=1.0, allow_inf_nan=False)] | None = Field(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from sftgo_cli.columns import BASE_NLL, REFERENCE_NLL, TOKEN_SCORES
-from sftgo_cli.scoring.nll import NllOptions
+from sftgo_cli.token_nll import NllOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +84,7 @@ def pair_fingerprint(options: ReferenceOptions, context: ScoringContext) -> dict
 def open_base(options: NllOptions, context: ScoringContext) -> Callable[[TokenChunk], npt.NDArray[np.float32]]:
     """Load the recipe's base model; returns the function shard -> NLL per token."""
     from sftgo_cli.base_model import load_base_model
-    from sftgo_cli.scoring.nll import check_model, to_device, token_nll
+    from sftgo_cli.token_nll import check_model, to_device, token_nll
 
     where = f"model.name_or_path: {context.model.name_or_path}"
     model = to_device(load_base_model(context.model, context.recipe_dir, options.dtype or context.model.dtype))
@@ -95,7 +95,7 @@ def open_base(options: NllOptions, context: ScoringContext) -> Callable[[TokenCh
 def open_excess(options: ReferenceOptions, context: ScoringContext) -> Callable[[TokenChunk], Scores]:
     """Load base and reference; returns the function shard -> `COLUMNS`, each float32[N], NaN where not supervised."""
     from sftgo_cli.reference_model import load_reference
-    from sftgo_cli.scoring.nll import check_model, to_device, token_nll
+    from sftgo_cli.token_nll import check_model, to_device, token_nll
 
     reference = found(options, context)
     base_nll = open_base(options, context)

@@ -52,7 +52,7 @@ def fingerprint(options: Options, context: ScoringContext) -> dict[str, Any]:
 def open_scorer(options: Options, context: ScoringContext) -> Callable[[TokenChunk], reference.Scores]:
     """Load the reference; returns the function shard -> `reference_nll`, float32[N] in nats, NaN where unsupervised."""
     from sftgo_cli.reference_model import load_reference
-    from sftgo_cli.scoring.nll import check_model, to_device, token_nll
+    from sftgo_cli.token_nll import check_model, to_device, token_nll
 
     found = _found(options, context)
     model = to_device(load_reference(found, options.dtype or context.model.dtype))

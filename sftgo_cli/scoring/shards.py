@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from sftgo_cli import durable
 from sftgo_cli.columns import LABELS
 from sftgo_cli.errors import EnvironmentProblem, InterruptedRun, UserError
+from sftgo_cli.progress import Work, shown_progress
 from sftgo_cli.recipe.options import MethodOptions
 from sftgo_cli.scoring.context import ScoringContext
-from sftgo_cli.scoring.progress import shown_progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,6 +75,8 @@ def score_in_shards(job: ScoringJob, module: ModuleType) -> list[Shard]:
         EnvironmentProblem: the folder cannot be written, or a scoring process was killed.
         InterruptedRun: a signal arrived; the finished shards stay.
     """
+    from sftgo_cli.scoring.processes import compute_shards
+
     with durable.storage_faults(job.folder):
         job.folder.mkdir(parents=True, exist_ok=True)
         durable.sweep_partial(job.folder)
@@ -92,8 +94,9 @@ def score_in_shards(job: ScoringJob, module: ModuleType) -> list[Shard]:
 
     all_tokens, todo_tokens = (sum(shard.num_tokens for shard in part) for part in (shards, todo))
     try:
-        with shown_progress(job.scorer, all_tokens, todo_tokens, job.context) as advance:
-            _compute(job, module, todo, report)
+        work = Work("scoring", job.scorer, "tokens", all_tokens, todo_tokens)
+        with shown_progress(work, job.context.say, job.context.console) as advance:
+            compute_shards(job, todo, report)
     except KeyboardInterrupt as error:
         raise InterruptedRun(
             f"interrupted after {done} of {len(shards)} shards",
@@ -103,28 +106,9 @@ def score_in_shards(job: ScoringJob, module: ModuleType) -> list[Shard]:
     return shards
 
 
-def _compute(job: ScoringJob, module: ModuleType, todo: Sequence[Shard], report: Report) -> None:
-    if not todo:
-        return
-    if job.context.num_processes > 1:
-        from sftgo_cli.scoring.processes import compute_in_processes
-
-        compute_in_processes(job, todo, report)
-        return
-    try:
-        compute = opened(job, module)
-        report(None)
-        for shard in todo:
-            compute(shard)
-            report(shard)
-    finally:
-        compute = None  # type: ignore[assignment]  # the model goes before what follows needs the memory
-        _release_memory()
-
-
-def opened(job: ScoringJob, module: ModuleType | None = None) -> Callable[[Shard], None]:
+def opened(job: ScoringJob) -> Callable[[Shard], None]:
     """Open the scorer in this process: a function that computes a shard and makes it durable."""
-    module = module or importlib.import_module(job.module)
+    module = importlib.import_module(job.module)
     tables = _tables(job, module)
     written = module.written(job.options)
     score = module.open_scorer(job.options, job.context)
@@ -137,17 +121,6 @@ def opened(job: ScoringJob, module: ModuleType | None = None) -> Callable[[Shard
         write_shard(job.folder, shard, columns, written)
 
     return compute
-
-
-def _release_memory() -> None:
-    """Give an accelerator's memory back to the processes that train next."""
-    import gc
-    import sys
-
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
 
 
 def _tables(job: ScoringJob, module: ModuleType) -> list[TokenTable]:

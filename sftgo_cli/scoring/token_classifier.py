@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftgo_cli.errors import UserError, nearest
-from sftgo_cli.scoring.nll import scoring_device
+from sftgo_cli.token_nll import scoring_device
 
 if TYPE_CHECKING:
     import numpy as np

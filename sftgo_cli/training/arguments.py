@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sftgo_cli.errors import UserError, UserErrors, nearest
 from sftgo_cli.recipe.schema import Recipe
+from sftgo_cli.training.imports import import_libraries
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -118,6 +119,7 @@ def check_names(recipe: Recipe) -> None:
     Raises:
         UserErrors: an unknown scheduler, optimizer or tracker; with the nearest name.
     """
+    import_libraries()
     from transformers.integrations import get_available_reporting_integrations
     from transformers.trainer_utils import SchedulerType
     from transformers.training_args import OptimizerNames

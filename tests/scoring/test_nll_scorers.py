@@ -17,13 +17,14 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, CohereConfig, Gemma2Config, GPT2Config, LlamaConfig
 
 from sftgo_cli import builtin
+from sftgo_cli import token_nll as nll
 from sftgo_cli.cli.main import main
 from sftgo_cli.columns import features
 from sftgo_cli.data.rows import TokenChunk, TokenTable
 from sftgo_cli.data.tokenizer import load_tokenizer
 from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.schema import ModelSection
-from sftgo_cli.scoring import base_nll, nll, rho1, token_cleaning
+from sftgo_cli.scoring import base_nll, rho1, token_cleaning
 from sftgo_cli.scoring.context import ScoringContext
 
 VOCABULARY = 2304  # of builtin:tiny's tokenizer, which the small models here are saved with

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from sftgo_cli import progress
 from sftgo_cli.cache import cache_root, entries
 from sftgo_cli.errors import EnvironmentProblem, UserError, UserErrors
-from sftgo_cli.scoring import processes, progress, shards
+from sftgo_cli.scoring import shards
 from sftgo_cli.scoring.stages import SHARDS
 from tests.scoring import toy_scorer
 from tests.scoring.engine import SHARD_TOKENS, columns_of, score, start, two_sources
@@ -245,18 +246,6 @@ def test_a_scorer_that_breaks_its_promise_is_a_bug(tmp_path: Path, monkeypatch: 
     with pytest.raises(ValueError, match=r"toy gave float32\[3\] as token_scores, not float32\[\d+\]"):
         score(two_sources(tmp_path))
     assert kept_shards() == []
-
-
-def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    with processes._settings_for_children(2):
-        assert os.environ["OMP_NUM_THREADS"] == "1"  # the user's own (conftest's) is respected
-        assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    with processes._settings_for_children(2):
-        assert os.environ["OMP_NUM_THREADS"] == "3"
-    assert "OMP_NUM_THREADS" not in os.environ
-    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_lines_tell_rate_and_remaining_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

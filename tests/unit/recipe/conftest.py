@@ -52,10 +52,10 @@ class Tables:
     tables: dict[str, dict[str, type[MethodOptions]]]
 
     def names(self, section: str) -> Sequence[str]:
-        return list(self.tables[section])
+        return list(self.tables.get(section, {}))
 
     def options_of(self, section: str, name: str) -> type[MethodOptions] | None:
-        return self.tables[section].get(name)
+        return self.tables.get(section, {}).get(name)
 
 
 TABLES = Tables(

@@ -236,7 +236,7 @@ def run(name: str, heldout: Any, base: Any = None) -> RunSummary:
 
 
 def test_evaluation_table() -> None:
-    lines = text_of(evaluation_table({"a": result(2.0, 2.5, 1.8, 2.4, 0.5), "b": result(*[None] * 5)}, 2))
+    lines = text_of(evaluation_table({"a": result(2.0, 2.5, 1.8, 2.4, 0.5), "b": result(*[None] * 5)}))
     assert ["a", "b"] in lines
     columns = dict(zip([cells[0] for cells in lines], lines, strict=True))
     labels = (

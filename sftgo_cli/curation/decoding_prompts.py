@@ -1,0 +1,119 @@
+"""Requests for answers -> prompts as token ids, and what ends an answer: both by the chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sftgo_cli.curation.questions import Request
+from sftgo_cli.data.spans import stop_marker
+from sftgo_cli.data.templates import ChatTemplate, open_template, render
+from sftgo_cli.data.tokenization import make_encoder
+from sftgo_cli.errors import UserError
+
+if TYPE_CHECKING:
+    from sftgo_cli.curation.decoding import Prompt
+
+EXTRA_TOKENS = 8  # a stop text may begin inside a token, and tokens may write nothing
+
+
+@dataclass(frozen=True)
+class Endings:
+    """What ends an answer: token ids, and texts that are looked for in what was generated."""
+
+    ids: tuple[int, ...]
+    texts: tuple[str, ...]
+
+
+def endings(tokenizer: Any, template: ChatTemplate, model_ids: Sequence[int], more: Sequence[str]) -> Endings:
+    """The end-of-sequence ids of the model's configuration, the tokenizer's, and the template's end of turn; and `more`.
+
+    A text that is one added token of the tokenizer is that token's id.
+
+    Raises:
+        UserError: nothing ends an answer.
+    """
+    ids = {*model_ids, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])}
+    texts = set(more)
+    try:
+        marker = stop_marker(template)
+    except UserError:
+        if not ids:
+            raise
+    else:
+        found = [(marker.find(token), -len(token), token) for token in template.added_tokens if token in marker]
+        texts.add(min(found)[2] if found else marker)
+    vocabulary = tokenizer.get_vocab()
+    added = {text for text in texts if text in template.added_tokens and text in vocabulary}
+    ids |= {vocabulary[text] for text in added}
+    return Endings(tuple(sorted(ids)), tuple(sorted(texts - added)))
+
+
+def text_end(tokenizer: Any, texts: Sequence[str]) -> Callable[[Sequence[int]], bool] | None:
+    """Whether one of the texts stands at the end of generated ids; None without texts."""
+    if not texts:
+        return None
+    longest = max(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
+    longest = max(longest, *(len(text) for text in texts)) + EXTRA_TOKENS  # a token may be one character
+
+    def is_end(ids: Sequence[int]) -> bool:
+        tail = tokenizer.decode(ids[-longest:], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return any(text in tail for text in texts)
+
+    return is_end
+
+
+def answer_text(tokenizer: Any, ids: Sequence[int], ends: Endings) -> str:
+    """What was said: without the end of turn, special tokens and the white space around it."""
+    kept = ids[:-1] if ids and ids[-1] in ends.ids else ids
+    text = str(tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    for end in ends.texts:
+        text = text.partition(end)[0]
+    return text.strip()
+
+
+def prompts_of(
+    wanted: Sequence[Request],
+    tokenizer: Any,
+    template: str,
+    max_new_tokens: int,
+    context: int | None,
+    vocabulary: int | None,
+) -> list[Prompt]:
+    """What is wanted as prompts, numbered as it stands, BOS exactly once, with the opening of an assistant turn.
+
+    Args:
+        context: the most tokens that the model can read; an answer that meets it is cut there.
+        vocabulary: how many token ids the model knows.
+
+    Raises:
+        UserError: the template fails on a conversation, a prompt leaves no room for an answer, or holds an id that the
+            model does not know; names the row.
+    """
+    from sftgo_cli.curation.decoding import Prompt
+
+    encoder, opened = make_encoder(tokenizer), open_template(template, tokenizer)
+    prompts = []
+    for number, request in enumerate(wanted):
+        question = request.question
+        tools = question.tools if request.messages == question.messages else None
+        text = render(opened, request.messages, tools, question.where, prompt=True)
+        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if encoder.bos_id is not None and ids[:1] != [encoder.bos_id]:
+            ids = [encoder.bos_id, *ids]
+        room = max_new_tokens if context is None else min(max_new_tokens, context - len(ids))
+        if room < 1:
+            raise UserError(
+                f"the prompt has {len(ids)} tokens, the model's context is {context}: no room for an answer",
+                question.where,
+                "shorten or drop the row, or use a model with a longer context",
+            )
+        if vocabulary is not None and max(ids) >= vocabulary:
+            raise UserError(
+                f"the prompt holds token {max(ids)}, the model knows {vocabulary}",
+                question.where,
+                "use a tokenizer that fits the model",
+            )
+        prompts.append(Prompt(number, tuple(ids), request.seed, room))
+    return prompts

@@ -1,0 +1,185 @@
+"""Answers from vLLM in this process, on GPUs: the recipe's base model or another one (extra `vllm`).
+
+Prompts are rendered by the model's chat template here and handed over as token ids, BOS once, so that vLLM sees what the
+generator `model` sees. Every answer has a seed of its own (`SamplingParams.seed`); vLLM promises equal answers for equal
+seeds only for equal batches on equal hardware, so near ties may fall otherwise in another run, and are not counted [R].
+Weights are taken as they lie there: `model.quantization` is not applied.
+
+Written against vLLM's documented interface (`LLM`, `SamplingParams`, `RequestOutput`) and tested with a stand-in for it;
+it has not been run with vLLM itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+
+from sftgo_cli.base_model import model_fingerprint, resolve_name
+from sftgo_cli.curation.questions import Answer, CurationContext, Done, Question, Request
+from sftgo_cli.data.templates import open_template, render, resolve_chat_template
+from sftgo_cli.data.tokenizer import load_tokenizer, tokenizer_fingerprint
+from sftgo_cli.errors import EnvironmentProblem, UserError
+from sftgo_cli.recipe.options import MethodOptions
+from sftgo_cli.recipe.schema import ModelSection, NonEmpty, NonNegative, PositiveInt
+from sftgo_cli.reference_model import find_reference
+
+VERSION = 1
+SOURCE = "vLLM offline inference; not run against it here [R]"
+PATH_OPTIONS = ("model", "tensor_parallel_size", "gpu_memory_utilization", "answers_at_once")
+WHERE = "curation.generator"
+
+
+class Options(MethodOptions):
+    """Recipe options of `generator: {name: vllm}`."""
+
+    model: NonEmpty | None = Field(
+        None, description="Folder, Hub id, finished run or recipe of a full model; null: the base model"
+    )
+    max_new_tokens: PositiveInt = Field(512, description="An answer is cut here")
+    temperature: NonNegative = Field(0.0, description="0: the likeliest token")
+    top_p: float = Field(1.0, gt=0.0, le=1.0, description="Nucleus sampling")
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share the model")
+    gpu_memory_utilization: float = Field(0.9, gt=0.0, le=1.0, description="Share of a GPU's memory that vLLM takes")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(None, description="null: the recipe's model.dtype")
+    answers_at_once: PositiveInt = Field(256, description="So many are handed to vLLM, and kept, together")
+
+
+def fingerprint(options: Options, context: CurationContext) -> dict[str, Any]:
+    """The model's weights, its tokenizer, the chat template and the compute type."""
+    section = _section(options, context)
+    tokenizer, template = _tokenizer(section, options, context)
+    return {
+        "model": model_fingerprint(section, context.recipe_dir),
+        "tokenizer": tokenizer_fingerprint(tokenizer),
+        "template": template,
+        "dtype": options.dtype or context.model.dtype,
+    }
+
+
+def describe(options: Options, context: CurationContext) -> str:
+    """`vllm MODEL`."""
+    return f"vllm {options.model or context.model.name_or_path}"
+
+
+def check(questions: Sequence[Question], options: Options, context: CurationContext) -> None:
+    """Raise what can be known before the model is loaded.
+
+    Raises:
+        UserError: there is no such model, it is an adapter, it has no chat template, or this one refuses a question.
+        EnvironmentProblem: vLLM is not installed.
+    """
+    _require()
+    section = _section(options, context)
+    prompt_ids = _encoder(section, options, context)
+    for question in questions[:1]:
+        prompt_ids(question.messages, question)
+
+
+def generate(wanted: Sequence[Request], options: Options, context: CurationContext, done: Done) -> None:
+    """Answer in portions of `answers_at_once`, each handed over when it is done.
+
+    Raises:
+        UserError, EnvironmentProblem: as `check`; also what vLLM cannot load or start.
+    """
+    _require()
+    vllm: Any = importlib.import_module("vllm")
+    section = _section(options, context)
+    prompt_ids = _encoder(section, options, context)
+    prompts = [prompt_ids(one.messages, one.question) for one in wanted]
+    order = sorted(range(len(wanted)), key=lambda number: len(prompts[number]))
+    engine = _engine(vllm.LLM, section, options, context)
+    for start in range(0, len(order), options.answers_at_once):
+        numbers = order[start : start + options.answers_at_once]
+        sampling = [_sampling(vllm.SamplingParams, wanted[number].seed, options) for number in numbers]
+        given = [{"prompt_token_ids": prompts[number]} for number in numbers]
+        outputs = engine.generate(given, sampling, use_tqdm=False)
+        done([(number, _answer(output)) for number, output in zip(numbers, outputs, strict=True)])
+
+
+def _require() -> None:
+    if importlib.util.find_spec("vllm") is None:
+        raise EnvironmentProblem("the generator vllm needs vLLM", WHERE, "pip install 'sftgo[vllm]'")
+
+
+def _section(options: Options, context: CurationContext) -> ModelSection:
+    """The model that answers; a folder among its names is absolute."""
+    if options.model is None:
+        name = resolve_name(context.model.name_or_path, context.recipe_dir)
+        return context.model.model_copy(update={"name_or_path": name})
+    found = find_reference(options.model, None, context.model, context.recipe_dir, context.find_run, f"{WHERE}.model")
+    if found.adapter is not None:
+        raise UserError(
+            "the model is an adapter, which this generator does not load",
+            found.where,
+            "merge it first (sftgo merge), or use the generator `model`",
+        )
+    return found.section.model_copy(
+        update={"name_or_path": resolve_name(found.section.name_or_path, found.section_dir)}
+    )
+
+
+def _tokenizer(section: ModelSection, options: Options, context: CurationContext) -> tuple[Any, str]:
+    """The model's tokenizer and chat template: the recipe's for the base model, else its own.
+
+    Raises:
+        UserError: it has no chat template.
+    """
+    if options.model is None:
+        tokenizer, template = context.tokenizer, context.template
+    else:
+        tokenizer = load_tokenizer(section, context.recipe_dir)
+        template = resolve_chat_template(None, tokenizer, context.recipe_dir)
+    if template is None:
+        fix = "set data.chat_template" if options.model is None else "use a model that was trained on conversations"
+        raise UserError("the model has no chat template", f"{WHERE}: vllm, model {section.name_or_path}", fix)
+    return tokenizer, template
+
+
+def _encoder(
+    section: ModelSection, options: Options, context: CurationContext
+) -> Callable[[list[dict[str, Any]], Question], list[int]]:
+    """A function from a conversation to the ids of its prompt."""
+    from sftgo_cli.data.tokenization import make_encoder
+
+    tokenizer, source = _tokenizer(section, options, context)
+    template = open_template(source, tokenizer)
+    bos = make_encoder(tokenizer).bos_id
+
+    def prompt_ids(messages: list[dict[str, Any]], question: Question) -> list[int]:
+        text = render(template, messages, question.tools, question.where, prompt=True)
+        ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+
+    return prompt_ids
+
+
+def _engine(llm: Any, section: ModelSection, options: Options, context: CurationContext) -> Any:
+    try:
+        return llm(
+            model=section.name_or_path,
+            revision=section.revision,
+            trust_remote_code=section.trust_remote_code,
+            dtype=options.dtype or context.model.dtype,
+            tensor_parallel_size=options.tensor_parallel_size,
+            gpu_memory_utilization=options.gpu_memory_utilization,
+            seed=0,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        fix = "see its log above; lower gpu_memory_utilization or raise tensor_parallel_size if memory is short"
+        raise EnvironmentProblem(f"vLLM could not start: {first[:200]}", section.name_or_path, fix) from error
+
+
+def _sampling(params: Any, seed: int, options: Options) -> Any:
+    return params(
+        temperature=options.temperature, top_p=options.top_p, max_tokens=options.max_new_tokens, seed=seed, n=1
+    )
+
+
+def _answer(output: Any) -> Answer:
+    first = output.outputs[0]
+    return Answer(first.text.strip(), first.finish_reason == "stop", len(first.token_ids))

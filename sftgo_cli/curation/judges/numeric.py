@@ -1,0 +1,83 @@
+"""The same final number: GSM8K-style answers.
+
+    accepted = |answer - gold| <= tolerance * |gold|        rational arithmetic; tolerance 0 is equality
+
+Which number of an answer is its final one: final_numbers.py; how numbers may be written: written_numbers.py. Units,
+currency and percent signs are ignored (50% is 50; it is not 0.5), 18.00 is 18, 3/4 is 0.75. A scale word counts, but may
+also be the question's unit, as in GSM8K: `4 million` is accepted for 4,000,000 and for 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from sftgo_cli.curation.accepted_answers import cell, require_most
+from sftgo_cli.curation.final_numbers import Reading, read_cell, read_final_number
+from sftgo_cli.curation.questions import CurationContext, Question, Verdict, Verdicts
+from sftgo_cli.recipe.options import MethodOptions
+
+VERSION = 1
+SOURCE = (
+    "GSM8K, arXiv 2110.14168, and S3FT, arXiv 2502.08130 (the same final number); which number that is: our rule [R]"
+)
+PATH_OPTIONS: tuple[str, ...] = ()
+
+
+class Options(MethodOptions):
+    """Recipe options of `judge: {name: numeric}`."""
+
+    answer_column: str | None = Field(None, description="Column with the right number; null: gold's final number")
+    tolerance: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
+        0.0, description="Largest relative difference that still counts as equal; 0: exactly equal"
+    )
+
+
+def fingerprint(options: Options, context: CurationContext) -> dict[str, Any]:
+    """Nothing but the options."""
+    return {}
+
+
+def columns(options: Options) -> tuple[str, ...]:
+    """The columns of the row that are read besides prompt and gold."""
+    return () if options.answer_column is None else (options.answer_column,)
+
+
+def check(questions: Sequence[Question], options: Options, context: CurationContext) -> None:
+    """Raises UserError where fewer than half of the gold answers hold a number, or the column is missing."""
+    require_most(
+        questions,
+        lambda question: _gold(question, options).value is not None,
+        "judge numeric does not fit: {missing} of {rows} gold answers hold no final number",
+        "choose another judge, or name the column of the right number with answer_column",
+    )
+
+
+def open_judge(options: Options, context: CurationContext) -> Verdicts:
+    """The function from (question, answer) pairs to verdicts."""
+    tolerance = Fraction(repr(options.tolerance))
+    return lambda pairs: [_verdict(_gold(question, options), answer, tolerance) for question, answer in pairs]
+
+
+def _gold(question: Question, options: Options) -> Reading:
+    if options.answer_column is None:
+        return read_final_number(question.gold)
+    return read_cell(cell(question, options.answer_column))
+
+
+def _verdict(gold: Reading, answer: str, tolerance: Fraction) -> Verdict:
+    if gold.value is None:
+        return Verdict(False, f"gold has no final number ({gold.text})")
+    got = read_final_number(answer)
+    if got.value is None:
+        return Verdict(False, f"no final number ({got.text}), gold is {gold.text}")
+    readings = ((got.value, gold.value), (got.unscaled, gold.value), (got.value, gold.unscaled))
+    accepted = any(
+        abs(mine - right) <= tolerance * abs(right)
+        for mine, right in readings
+        if mine is not None and right is not None
+    )
+    return Verdict(accepted, f"got {got.text}, gold is {gold.text}")

@@ -1,0 +1,122 @@
+"""A source's rows as questions, and a chosen target put back into its row.
+
+A question is the conversation up to the last answer of a row; its gold is that answer's text. A row whose target is gold
+stays as it is, whatever it holds; another target replaces the answer's text, and what belonged to that text (segments,
+tool calls, reasoning) goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sftgo_cli.curation.questions import Choice, Question
+from sftgo_cli.data.formats import ChatBody, Format, PairBody, Sample, detect_format, rename, to_sample
+from sftgo_cli.data.sources import RawRow, read_rows, resolve_source
+from sftgo_cli.errors import UserError
+from sftgo_cli.recipe.schema import EvalSource, TrainSource
+
+FORMATS = ("alpaca", "messages", "sharegpt", "prompt_completion")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A question and what is needed to write its row again."""
+
+    question: Question
+    sample: Sample
+    place: int  # of the answer among the messages; 1 where there are only a prompt and a response
+
+
+def read_row(raw: RawRow, fmt: Format, columns_map: dict[str, str]) -> Row:
+    """A raw row as a question.
+
+    Raises:
+        UserError: the format has no prompt and answer, the row is faulty or has no answer, or it weighs single tokens.
+    """
+    if fmt not in FORMATS:
+        raise UserError(
+            f"{fmt} rows have no prompt and answer to choose a target for",
+            raw.where,
+            f"curation reads {', '.join(FORMATS)}",
+        )
+    values = rename(raw.values, columns_map, raw.where)
+    if values.get("token_weights") is not None:
+        raise UserError(
+            "token_weights speak of the tokens of the given answer, and curation replaces answers",
+            f"{raw.where}, column token_weights",
+            "remove the column, or the curation",
+        )
+    sample = to_sample(raw, fmt, columns_map)
+    body = sample.body
+    if isinstance(body, PairBody):
+        messages, place, gold, tools = [{"role": "user", "content": body.prompt}], 1, body.response, None
+    else:
+        assert isinstance(body, ChatBody)
+        place = _answer_place(body, raw.where)
+        messages, gold, tools = body.messages[:place], str(body.messages[place]["content"]), body.tools
+    if not gold.strip():
+        raise UserError("the row has no gold answer", raw.where, "fill it in or remove the row")
+    return Row(Question(raw.row_id, raw.where, messages, gold, values, tools), sample, place)
+
+
+def read_source(
+    source: EvalSource | TrainSource, recipe_dir: Path, label: str, row_ids: Sequence[str], fmt: Format | None = None
+) -> list[Row]:
+    """The rows of a source with these ids, in the source's order. Raises UserError as `read_row`.
+
+    Args:
+        fmt: None finds it, where the source does not declare it.
+    """
+    wanted, columns_map = set(row_ids), dict(source.columns)
+    found: list[Row] = []
+    fmt = fmt or (None if source.format == "auto" else source.format)
+    for raw in islice(read_rows(resolve_source(source, recipe_dir, label)), source.max_samples):
+        fmt = fmt or detect_format(list(rename(raw.values, columns_map, raw.where)))
+        if raw.row_id in wanted:
+            found.append(read_row(raw, fmt, columns_map))
+    return found
+
+
+def _answer_place(body: ChatBody, where: str) -> int:
+    places = [
+        number
+        for number, message in enumerate(body.messages)
+        if number >= body.first_answer and message["role"] == "assistant" and message["content"].strip()
+    ]
+    if not places:
+        raise UserError("the row has no gold answer", where, "fill it in or remove the row")
+    return places[-1]
+
+
+def chosen_values(row: Row, fmt: Format, choice: Choice) -> dict[str, Any]:
+    """The columns of the row with the chosen target in the answer's place."""
+    values = dict(row.question.values)
+    if choice.target == row.question.gold:
+        return values
+    if fmt == "alpaca":
+        return values | {"output": choice.target}
+    if fmt == "prompt_completion" and isinstance(row.sample.body, PairBody):
+        return values | {"completion": choice.target}
+    if fmt == "prompt_completion":
+        return values | {"completion": _completion(row, values["completion"], choice.target)}
+    name = "messages" if fmt == "messages" else "conversations"
+    before = 1 if fmt == "sharegpt" and values.get("system") else 0
+    return values | {name: _replaced(values[name], row.place - before, choice.target)}
+
+
+def _completion(row: Row, completion: Any, target: str) -> Any:
+    """A completion beside a prompt: text or segments become text, messages stay messages."""
+    assert isinstance(row.sample.body, ChatBody)
+    is_messages = isinstance(completion, list) and all(isinstance(part, dict) and "role" in part for part in completion)
+    return _replaced(completion, row.place - row.sample.body.first_answer, target) if is_messages else target
+
+
+def _replaced(messages: Sequence[dict[str, Any]], place: int, target: str) -> list[dict[str, Any]]:
+    """The messages up to the answer, which becomes the target; what followed it went with the answer that was given."""
+    answer = messages[place]
+    kept = {key: answer[key] for key in ("role", "from", "loss_weight") if answer.get(key) is not None}
+    return [*messages[:place], {**kept, ("value" if "from" in answer else "content"): target}]

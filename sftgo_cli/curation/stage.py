@@ -1,0 +1,211 @@
+"""The cached stage that gives a training source its targets: the recipe's curation methods, one after the other.
+
+    rows.jsonl         the curated rows in the source's own format, read by tokenization like any file
+    provenance.jsonl   per row: gold and target, where the target is from, verdicts, log-probabilities
+    summary.json       counts for the table
+
+What a row's later method leaves at gold keeps the target of the earlier one. Rows keep their order; a method that drops
+or adds rows says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sftgo_cli.cache import CachedStage, cached, is_cached
+from sftgo_cli.curation.log_probabilities import Likelihood, likelihoods
+from sftgo_cli.curation.log_probabilities import fingerprint as likelihood_fingerprint
+from sftgo_cli.curation.questions import Choice, CurationContext
+from sftgo_cli.curation.rows import Row, chosen_values, read_source
+from sftgo_cli.curation.steps import digest
+from sftgo_cli.curation.workbench import Workbench
+from sftgo_cli.data.formats import Format, to_sample, used_columns
+from sftgo_cli.data.sources import RawRow, resolve_source, source_fingerprint
+from sftgo_cli.recipe.options import MethodChoice
+from sftgo_cli.recipe.schema import TrainSource
+from sftgo_cli.recipe.unknown_keys import nested_keys
+
+NAME = "curate"
+VERSION = 1
+ROWS, PROVENANCE, SUMMARY = "rows.jsonl", "provenance.jsonl", "summary.json"
+
+
+@dataclass(frozen=True)
+class Curation:
+    """One training source to curate."""
+
+    label: str
+    source: TrainSource
+    format: Format
+    row_ids: Sequence[str]  # of the rows that are trained on, in order
+    methods: Sequence[tuple[MethodChoice, ModuleType]]
+    keep_columns: tuple[str, ...]  # the rows' own columns that training reads besides those of the format
+    max_length: int
+    context: CurationContext
+
+    @property
+    def with_likelihoods(self) -> bool:
+        """Whether a method asks for the log-probabilities."""
+        return any(getattr(choice.options, "log_probabilities", False) for choice, _ in self.methods)
+
+
+def curated(jobs: Sequence[Curation]) -> list[CachedStage]:
+    """The folder of every curated source, as above. All are checked before the first answer.
+
+    Raises:
+        UserError: rows, judge, generator or prompts are wrong.
+        EnvironmentProblem, KeyboardInterrupt: finished answers and verdicts stay for the next run.
+    """
+    unfinished(jobs)
+    return [_curated(job, _ingredients(job)) for job in jobs]
+
+
+def unfinished(jobs: Sequence[Curation]) -> list[Curation]:
+    """The jobs that are not cached, with all that can be known before the first answer checked.
+
+    Raises:
+        UserError: as `curated`.
+    """
+    missing = [job for job in jobs if not is_cached(NAME, VERSION, _ingredients(job))]
+    for job in missing:
+        _check(job, _read(job))
+    return missing
+
+
+def _curated(job: Curation, ingredients: dict[str, Any]) -> CachedStage:
+    def build(folder: Path) -> None:
+        rows = _read(job)
+        job.context.say(f"curating {job.label} ({job.source.path}): {len(rows):,} rows")
+        finals, notes = _chosen(rows, job)
+        weighed = _likelihoods(finals, job) if job.with_likelihoods else None
+        _write(folder, finals, weighed, job)
+        summary = {**_counts(finals), "rows_in": len(rows), "notes": notes}
+        (folder / SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
+
+    return cached(NAME, VERSION, ingredients, build, job.context.say)
+
+
+def _ingredients(job: Curation) -> dict[str, Any]:
+    ingredients: dict[str, Any] = {
+        "content": source_fingerprint(resolve_source(job.source, job.context.recipe_dir, job.label)),
+        "source": {"format": job.format, "columns": job.source.columns},
+        "rows": digest(list(job.row_ids)),
+        "keep_columns": list(job.keep_columns),
+        "methods": [_method_ingredients(choice, module, job.context) for choice, module in job.methods],
+    }
+    if job.with_likelihoods:
+        ingredients["likelihoods"] = {**likelihood_fingerprint(job.context), "max_length": job.max_length}
+    return ingredients
+
+
+def _method_ingredients(choice: MethodChoice, module: ModuleType, context: CurationContext) -> dict[str, Any]:
+    by_content = {*nested_keys(type(choice.options)), *getattr(module, "PATH_OPTIONS", ())}
+    return {
+        "name": choice.name,
+        "version": module.VERSION,
+        "options": choice.options.model_dump(mode="json", exclude=by_content),
+        "content": module.fingerprint(choice.options, context),
+    }
+
+
+def _read(job: Curation) -> dict[str, Row]:
+    """The rows that are trained on, by id, in their order."""
+    rows = read_source(job.source, job.context.recipe_dir, job.label, job.row_ids, job.format)
+    return {row.question.row_id: row for row in rows}
+
+
+def _check(job: Curation, rows: dict[str, Row]) -> None:
+    for choice, module in job.methods:
+        module.check([row.question for row in rows.values()], choice.options, job.context)
+
+
+@dataclass(frozen=True)
+class _Final:
+    """A row that comes out: the row it was made of, and its choice."""
+
+    row_id: str
+    row: Row
+    choice: Choice
+
+
+def _chosen(rows: dict[str, Row], job: Curation) -> tuple[list[_Final], list[str]]:
+    """What the methods make of the rows, one method after the other, and what a person must know about it."""
+    finals = [_Final(row_id, row, Choice(row.question, row.question.gold, "gold")) for row_id, row in rows.items()]
+    notes = []
+    for number, (choice, module) in enumerate(job.methods):
+        questions = [replace(final.choice.question, row_id=final.row_id, gold=final.choice.target) for final in finals]
+        made = module.curate(questions, Workbench(job.context), choice.options)
+        before, finals = (
+            finals,
+            [_next(final, one, number) for final, several in zip(finals, made, strict=True) for one in several],
+        )
+        dropped, added = sum(not several for several in made), sum(max(0, len(several) - 1) for several in made)
+        if dropped or added:
+            notes.append(
+                f"{choice.name}: of {len(before):,} rows {dropped:,} dropped, {added:,} added: {len(finals):,} rows"
+            )
+    return finals, notes
+
+
+def _next(final: _Final, choice: Choice, number: int) -> _Final:
+    """The row after one more method."""
+    earlier = final.choice
+    row_id = f"{final.row_id}/{choice.copy}" if choice.copy else final.row_id
+    source = earlier.target_source if number and choice.target_source == "gold" else choice.target_source
+    facts = {**earlier.facts, **choice.facts}
+    return _Final(row_id, final.row, replace(choice, target_source=source, facts=facts))
+
+
+def _likelihoods(finals: Sequence[_Final], job: Curation) -> list[tuple[Likelihood, Likelihood]]:
+    """Of gold and of the target, for every row."""
+    gold = [final.row.sample for final in finals]
+    target = [
+        to_sample(RawRow(final.row.question.where, final.row_id, chosen_values(final.row, job.format, final.choice)),
+                  job.format, {})
+        for final in finals
+    ]  # fmt: skip
+    weighed = likelihoods([*gold, *target], job.max_length, job.context)
+    return list(zip(weighed[: len(gold)], weighed[len(gold) :], strict=True))
+
+
+def _write(
+    folder: Path, finals: Sequence[_Final], weighed: list[tuple[Likelihood, Likelihood]] | None, job: Curation
+) -> None:
+    known = used_columns(job.format) | set(job.keep_columns)
+    with (
+        (folder / ROWS).open("w", encoding="ascii") as rows,
+        (folder / PROVENANCE).open("w", encoding="ascii") as facts,
+    ):
+        for number, final in enumerate(finals):
+            values = chosen_values(final.row, job.format, final.choice)
+            kept = {name: value for name, value in values.items() if name in known} | {"id": final.row_id}
+            rows.write(json.dumps(kept, default=str) + "\n")
+            facts.write(json.dumps(_provenance(final, weighed[number] if weighed else None)) + "\n")
+
+
+def _provenance(final: _Final, weighed: tuple[Likelihood, Likelihood] | None) -> dict[str, Any]:
+    described = {
+        "row_id": final.row_id,
+        "prompt": final.row.question.prompt,
+        "gold": final.row.question.gold,
+        "target": final.choice.target,
+        "target_source": final.choice.target_source,
+        **final.choice.facts,
+    }
+    for name, likelihood in zip(("gold", "target"), weighed or (), strict=False):
+        described[f"{name}_log_probability"] = likelihood.log_probability
+        described[f"{name}_num_tokens"] = likelihood.num_tokens
+    return described
+
+
+def _counts(finals: Sequence[_Final]) -> dict[str, Any]:
+    return {
+        "rows_out": len(finals),
+        "target_sources": dict(Counter(final.choice.target_source for final in finals)),
+    }
