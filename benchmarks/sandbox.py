@@ -6,8 +6,8 @@
   that is rejected is also run as one plain Python program (task, solution, tests; in a sandbox), without our two processes:
   some rows of the public file fail their own tests, and are listed;
 - cheats: the hostile programs of tests/curation/cheats.py under a limit of 1 s: how many are accepted, and the latest end;
-- overhead: wall time of one program, both sandboxes started, judged and ended, one after another without anything started
-  ahead, above `python -I -S -E -c pass` and above `python -c pass`, by turns; and the time per program as the judge runs them;
+- overhead: wall time of one program, both sandboxes started, judged and ended, with nothing started ahead, above
+  `python -c pass` and above `python -I -S -E -c pass`, by turns; and the time per program as the judge runs many;
 - cores: programs that compute for half a second each, with one worker and with one per core.
 """
 

@@ -34,7 +34,7 @@ SMALL = [
     "training.use_cpu=true",
     "model.dtype=float32",
 ]
-RECIPE_VERBS = ("validate", "score", "inspect", "train", "eval")
+RECIPE_VERBS = ("validate", "curate", "score", "inspect", "train", "eval")
 AS_SHOWN = ("init", "compare", "generate", "merge", "schema", "methods", "cache", "doctor")
 
 
