@@ -26,8 +26,10 @@ def train(
 ) -> int:
     """Score, group and train as RECIPE says. Flags after `--` go to accelerate launch."""
     from sftgo_cli import pipeline
+    from sftgo_cli.training.imports import import_libraries
 
     loaded = pipeline.load(recipe, overrides or [])
+    import_libraries()
     quiet_libraries()
     if dry_run:
         from sftgo_cli.cli.validate import print_checks

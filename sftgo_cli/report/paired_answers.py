@@ -32,12 +32,14 @@ class PairedDifference:
 
 def read_accepted(run: Path) -> dict[str, dict[str, bool]]:
     """Set -> question -> whether the run's answer was accepted, of every set that `sftgo eval` had answered."""
-    return {
-        path.name.removesuffix(SUFFIX): {
-            line["row_id"]: bool(line["accepted"]) for line in map(json.loads, path.read_text("utf-8").splitlines())
-        }
-        for path in sorted((run / "evaluation").glob(f"*{SUFFIX}"))
-    }
+    files = sorted((run / "evaluation").glob(f"*{SUFFIX}"))
+    return {path.name.removesuffix(SUFFIX): _accepted(path) for path in files}
+
+
+def _accepted(path: Path) -> dict[str, bool]:
+    with path.open(encoding="utf-8", newline="\n") as lines:  # other line ends may stand in an answer
+        rows = [json.loads(line) for line in lines]
+    return {row["row_id"]: bool(row["accepted"]) for row in rows}
 
 
 def paired_difference(first: Mapping[str, bool], second: Mapping[str, bool]) -> PairedDifference | None:

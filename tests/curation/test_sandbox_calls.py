@@ -37,7 +37,7 @@ VALUES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:20])
+@pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
 def test_values_travel_unchanged(value: Any) -> None:
     back = decode(encode(value, refuse), refuse)
     assert type(back) is type(value)
