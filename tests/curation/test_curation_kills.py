@@ -57,10 +57,6 @@ def killed_and_rerun(tmp_path: Path, num_kills: int, longest: float, *more: str)
     assert sources == {"model", "paraphrase", "gold"}
 
 
-def test_killed_once(tmp_path: Path) -> None:
-    killed_and_rerun(tmp_path, 1, 6.0, "data.train.0.max_samples=32")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_killed_twenty_times(tmp_path: Path, processes: str) -> None:

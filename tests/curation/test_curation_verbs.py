@@ -72,6 +72,7 @@ def test_it_trains_beside_its_baseline_and_both_are_compared(here: Path, capsys:
     assert main(["eval", "runs/s3ft-builtin"]) == 0
 
 
+@pytest.mark.slow
 def test_rank_processes_find_the_curated_rows(here: Path) -> None:
     assert main(["train", str(RECIPE), *FEW, *SHORT, "-n", "2", "training.output_dir=runs/two"]) == 0
     lines = (here / "runs" / "two" / "metrics.jsonl").read_text().splitlines()

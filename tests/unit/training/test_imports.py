@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import gc, json, sys
 from sftgo_cli.training.imports import import_libraries
@@ -27,6 +29,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_no_collection_while_importing_and_nothing_of_scipy() -> None:
     import importlib.util
 
