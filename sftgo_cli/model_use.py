@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftgo_cli.errors import UserError
-from sftgo_cli.pipeline import PreparedData, open_target, prepare
+from sftgo_cli.pipeline import PreparedData, curation_context, open_target, prepare
 from sftgo_cli.recipe.load import LoadedRecipe
 
 if TYPE_CHECKING:
+    from sftgo_cli.evaluation.answers import AnswerJob
     from sftgo_cli.evaluation.generate import Decoding
 
 Say = Callable[[str], None]
@@ -25,6 +26,7 @@ def evaluate(target: Path, overrides: Sequence[str], base: bool, say: Say, conso
     Raises:
         UserError: there is no evaluation set, or no model.
     """
+    from sftgo_cli.evaluation.answers import check_answers, measure_answers
     from sftgo_cli.evaluation.evaluate import EvaluationJob, evaluate_sets, write_results
     from sftgo_cli.run_dir import finished_run
 
@@ -47,35 +49,23 @@ def evaluate(target: Path, overrides: Sequence[str], base: bool, say: Say, conso
         sets={name: data.evaluation[name] for name in names},
         tokenizer=data.tokenizer,
     )
+    asked = _answer_job(loaded, data, run, names, say, console)
+    check_answers(asked)
     results = evaluate_sets(job, console)
-    if recipe.evaluation.answers:
-        for name, measured in _answers(loaded, data, run, names, say, console).items():
-            results[name] |= measured
+    for name, measured in measure_answers(asked).items():
+        results[name] |= measured
     write_results(run, results)
     return results
 
 
-def _answers(
+def _answer_job(
     loaded: LoadedRecipe, data: PreparedData, run: Path | None, names: Sequence[str], say: Say, console: Any
-) -> dict[str, dict[str, Any]]:
-    """Accuracies of generated answers, for the sets that the recipe has a judge for."""
-    from sftgo_cli.curation.questions import CurationContext
-    from sftgo_cli.evaluation.answers import AnswerJob, measure_answers
-    from sftgo_cli.pipeline import find_run
+) -> AnswerJob:
+    """Whose answers to which questions are judged: those of the sets that the recipe has a judge for."""
+    from sftgo_cli.evaluation.answers import AnswerJob
 
-    recipe = loaded.recipe
-    context = CurationContext(
-        model=recipe.model,
-        recipe_dir=loaded.source_dir,
-        tokenizer=data.tokenizer,
-        template=data.template,
-        find_run=find_run,
-        num_processes=1,
-        use_cpu=recipe.training.use_cpu,
-        say=say,
-        console=console,
-    )
-    return measure_answers(AnswerJob(recipe, run, {name: data.evaluation[name] for name in names}, context))
+    context = curation_context(loaded, data.tokenizer, data.template, 1, say, console)
+    return AnswerJob(loaded.recipe, run, {name: data.evaluation[name] for name in names}, context)
 
 
 def generate(

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftgo_cli import methods
-from sftgo_cli.errors import UserError, nearest
+from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.load import LoadedRecipe, load_recipe
 from sftgo_cli.recipe.schema import Recipe
 
 if TYPE_CHECKING:
+    from sftgo_cli.curation.questions import CurationContext
     from sftgo_cli.data.preparation_report import PreparationReport
     from sftgo_cli.data.stages import Rows, Tokenizing
     from sftgo_cli.training.run import TrainingInputs
@@ -96,10 +97,22 @@ def prepare(
     sets = {"": train} | {name: rows.evaluation[name] for name in recipe.data.eval}
     sets = {name: scored(part, train, recipe.scoring, scorer, context, say) for name, part in sets.items()}
     done = {name: grouped(part, sets[""], recipe.grouping, say) for name, part in sets.items()}
+    if training and recipe.evaluation.answers:
+        _check_answers(loaded, rows, num_processes, say, console)
     if training:
         done[""] = with_reference_nll(done[""], train, recipe.objective, objective, context)
     groups = recipe.grouping.num_groups()
     return PreparedData(done.pop(""), done, rows.reports, tokenizer, rows.template, groups, rows.curated)
+
+
+def _check_answers(
+    loaded: LoadedRecipe, rows: TokenizedData, num_processes: int | None, say: Say, console: Any
+) -> None:
+    """What `sftgo eval` would refuse after the training is refused before it."""
+    from sftgo_cli.evaluation.answers import AnswerJob, check_answers
+
+    context = curation_context(loaded, rows.tokenizer, rows.template, num_processes, say, console)
+    check_answers(AnswerJob(loaded.recipe, None, rows.evaluation, context))
 
 
 def tokenize(
@@ -148,23 +161,12 @@ def _curate(
     generating: bool,
 ) -> tuple[Rows, list[PreparationReport], dict[str, Path]]:
     """The training rows with their targets, all reports (those of the given answers last), and where provenance lies."""
-    from sftgo_cli.curation.questions import CurationContext
     from sftgo_cli.curation.sources import curated_sources, curation_jobs, folders
     from sftgo_cli.curation.stage import curated, unfinished
     from sftgo_cli.data.stages import tokenized
 
     recipe = loaded.recipe
-    context = CurationContext(
-        model=recipe.model,
-        recipe_dir=loaded.source_dir,
-        tokenizer=job.tokenizer,
-        template=job.template,
-        find_run=find_run,
-        num_processes=_model_processes(num_processes),
-        use_cpu=recipe.training.use_cpu,
-        say=job.say,
-        console=console,
-    )
+    context = curation_context(loaded, job.tokenizer, job.template, num_processes, job.say, console)
     chosen = [(choice, methods.module("curation", choice.name)) for choice in recipe.curation]
     sources, rest = reports[: len(recipe.data.train)], reports[len(recipe.data.train) :]
     jobs = curation_jobs(recipe, train, [report.format for report in sources], chosen, job, context)
@@ -172,9 +174,28 @@ def _curate(
         job.say("curation was checked and not run: what follows is with the given answers")
         return train, reports, {}
     stages = curated(jobs)
-    rows, own = tokenized(curated_sources(jobs, stages), job)
+    rows, own = tokenized(curated_sources(jobs, stages), job, "the chosen targets")
     given = [dataclasses.replace(report, source=f"{report.source} as given") for report in sources]
     return rows, [*own, *rest, *given], folders(jobs, stages)
+
+
+def curation_context(
+    loaded: LoadedRecipe, tokenizer: Any, template: str | None, num_processes: int | None, say: Say, console: Any
+) -> CurationContext:
+    """What generators and judges of a recipe get besides their options."""
+    from sftgo_cli.curation.questions import CurationContext
+
+    return CurationContext(
+        model=loaded.recipe.model,
+        recipe_dir=loaded.source_dir,
+        tokenizer=tokenizer,
+        template=template,
+        find_run=find_run,
+        num_processes=_model_processes(num_processes),
+        use_cpu=loaded.recipe.training.use_cpu,
+        say=say,
+        console=console,
+    )
 
 
 def _model_processes(asked: int | None) -> int:
@@ -223,37 +244,6 @@ def print_reports(loaded: LoadedRecipe, data: PreparedData, console: Any) -> Non
         if source.fraction is not None:
             held, kept = data.evaluation[name].num_rows, data.train.num_rows
             console.print(f"Held out for {name}: {held:,} of the kept rows; {kept:,} are trained on.", highlight=False)
-
-
-def select_rows(
-    data: PreparedData, set_name: str | None, start: int, num_rows: int, row_id: str | None
-) -> list[dict[str, Any]]:
-    """Rows to look at: some from a position on, or the one with an id, of the training rows or an evaluation set.
-
-    Raises:
-        UserError: there is no such set or row.
-    """
-    import pyarrow.compute
-    from datasets import concatenate_datasets
-
-    if set_name is not None and set_name not in data.evaluation:
-        close = nearest(set_name, list(data.evaluation))
-        hint = f"did you mean {close}?" if close else f"sets: {', '.join(data.evaluation) or 'none'}"
-        raise UserError(f"there is no evaluation set {set_name!r}", "--set", hint)
-    datasets = (data.train if set_name is None else data.evaluation[set_name]).datasets
-    if row_id is not None:
-        for dataset in datasets:
-            place = pyarrow.compute.index(dataset.data.table.column("row_id"), row_id).as_py()
-            if place >= 0:
-                return [dataset[place]]
-        raise UserError(f"there is no row {row_id!r}", "--row", "ids are the rows' own, or <file>:<number>")
-    if len(datasets) > 1:
-        shared = [name for name in datasets[0].column_names if all(name in part.column_names for part in datasets)]
-        datasets = [dataset.select_columns(shared) for dataset in datasets]
-    rows = concatenate_datasets(datasets)
-    if start >= len(rows):
-        raise UserError(f"there are only {len(rows)} rows", "--start", "give a smaller number")
-    return [rows[index] for index in range(start, min(start + num_rows, len(rows)))]
 
 
 def train(

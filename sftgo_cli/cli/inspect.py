@@ -44,6 +44,7 @@ def inspect(
 ) -> int:
     """Show rows of RECIPE as they will be trained, every token colored by its group."""
     from sftgo_cli import pipeline
+    from sftgo_cli.row_choice import select_rows
 
     loaded = pipeline.load(recipe, overrides or [])
     quiet_libraries()
@@ -51,7 +52,7 @@ def inspect(
     if compare is not None:
         return _compare(loaded, compare, (set_name, start, num_rows, row), color_by, html)
     data = pipeline.prepare(loaded, say, console=console(stderr=True))
-    chosen = pipeline.select_rows(data, set_name, start, num_rows, row)
+    chosen = select_rows(data, set_name, start, num_rows, row)
     provenance = {} if set_name is not None else _provenance(data.curated, chosen)
     if html is None:
         from sftgo_cli.report.curation_table import side_by_side
@@ -106,16 +107,17 @@ def _compare(
     html: Path | None,
 ) -> int:
     """The rows of `selection` (set, start, number, id) under every scorer."""
-    from sftgo_cli import durable, pipeline
+    from sftgo_cli import durable
     from sftgo_cli.comparison import prepare_each
     from sftgo_cli.report.agreement import agreement
     from sftgo_cli.report.agreement_table import agreement_html
     from sftgo_cli.report.group_names import grouping_text
     from sftgo_cli.report.inspect_html import render_compared_html
     from sftgo_cli.report.inspect_terminal import render_compared
+    from sftgo_cli.row_choice import select_rows
 
     views = prepare_each(loaded, scorers, say, console=console(stderr=True), set_name=selection[0])
-    chosen = {label: pipeline.select_rows(data, *selection) for label, data in views.items()}
+    chosen = {label: select_rows(data, *selection) for label, data in views.items()}
     first = next(iter(views.values()))
     if html is None:
         out = console()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sftgo_cli.curation.questions import Request
+from sftgo_cli.data.rendering import LONE_SURROGATE
 from sftgo_cli.data.spans import stop_marker
 from sftgo_cli.data.templates import ChatTemplate, open_template, render
 from sftgo_cli.data.tokenization import make_encoder
@@ -80,12 +81,14 @@ def prompts_of(
     max_new_tokens: int,
     context: int | None,
     vocabulary: int | None,
+    on_no_room: Callable[[int], None] | None = None,
 ) -> list[Prompt]:
     """What is wanted as prompts, numbered as it stands, BOS exactly once, with the opening of an assistant turn.
 
     Args:
         context: the most tokens that the model can read; an answer that meets it is cut there.
         vocabulary: how many token ids the model knows.
+        on_no_room: is told the number of a prompt that leaves no room for an answer, which is then left out.
 
     Raises:
         UserError: the template fails on a conversation, a prompt leaves no room for an answer, or holds an id that the
@@ -99,11 +102,15 @@ def prompts_of(
         question = request.question
         tools = question.tools if request.messages == question.messages else None
         text = render(opened, request.messages, tools, question.where, prompt=True)
+        text = LONE_SURROGATE.sub("\ufffd", text)  # as in training: no tokenizer can encode one
         ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         if encoder.bos_id is not None and ids[:1] != [encoder.bos_id]:
             ids = [encoder.bos_id, *ids]
         room = max_new_tokens if context is None else min(max_new_tokens, context - len(ids))
         if room < 1:
+            if on_no_room is not None:
+                on_no_room(number)
+                continue
             raise UserError(
                 f"the prompt has {len(ids)} tokens, the model's context is {context}: no room for an answer",
                 question.where,

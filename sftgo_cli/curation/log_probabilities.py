@@ -71,15 +71,22 @@ def likelihoods(samples: Sequence[Sample], max_length: int, context: CurationCon
     return [Likelihood(*result) for result in results_of(Step(NAME, work, ingredients, compute), context)]
 
 
-def _token_rows(samples: Sequence[Sample], max_length: int, context: CurationContext) -> list[TokenRow]:
+def token_lengths(samples: Sequence[Sample], context: CurationContext) -> list[int]:
+    """Tokens of every sample, none cut."""
+    return [len(row.input_ids) for row in _token_rows(samples, None, context)]
+
+
+def _token_rows(samples: Sequence[Sample], max_length: int | None, context: CurationContext) -> list[TokenRow]:
     from sftgo_cli.data.rendering import Rendered, make_renderer, render_sample
     from sftgo_cli.data.tokenization import cut, encode_texts, make_encoder
 
     renderer = make_renderer(context.template, context.tokenizer, "completion")
     rendered = [render_sample(sample, renderer) for sample in samples]
     texts = [row for row in rendered if isinstance(row, Rendered)]
-    assert len(texts) == len(rendered)  # a question has an answer, and so has a choice
-    return [cut(row, max_length) for row in encode_texts(texts, make_encoder(context.tokenizer))]
+    if len(texts) < len(rendered):  # a question has an answer, and so has a choice
+        raise ValueError(f"{len(rendered) - len(texts)} rows have no answer to weigh")
+    rows = encode_texts(texts, make_encoder(context.tokenizer))
+    return rows if max_length is None else [cut(row, max_length) for row in rows]
 
 
 def _open(context: CurationContext) -> Any:

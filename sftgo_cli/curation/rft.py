@@ -33,6 +33,7 @@ MODEL, GOLD = "model", "gold"
 TEMPERATURE = 0.7  # the paper's
 TOLERANCE = 1e-3  # of a calculation: that of the paper's released code
 CUT = Verdict(False, "not finished within max_new_tokens")
+UNFIT = Verdict(False, "its prompt does not fit the model's context")
 
 
 class Options(MethodOptions):
@@ -51,9 +52,11 @@ class Options(MethodOptions):
 
 def fingerprint(options: Options, context: CurationContext) -> dict[str, Any]:
     """What the targets depend on besides questions and options."""
+    generator = _generator(options)
     return {
         "judge": workbench.fingerprint(options.judge, context),
-        "generator": workbench.fingerprint(_generator(options), context),
+        "generator": workbench.fingerprint(generator, context),
+        "described": workbench.module_of(generator).describe(generator.options, context),
     }
 
 
@@ -92,7 +95,8 @@ def curate(questions: Sequence[Question], bench: Workbench, options: Options) ->
         kept = [n for n in kept if answers[n].text != question.gold.strip()]
         num_accepted, num_kept = num_accepted + len(accepted), num_kept + len(kept)
         facts = {**named, "num_samples": k, "num_accepted": len(accepted)}
-        gold = Choice(question, question.gold, GOLD, {**facts, "verdict": None, "seed": None})
+        rejected = [verdicts[n].reason for n in range(start, start + k) if not verdicts[n].accepted]
+        gold = Choice(question, question.gold, GOLD, {**facts, "rejected": rejected, "verdict": None, "seed": None})
         rows.append(
             [gold, *(_choice(question, place, n, wanted, answers, verdicts, facts) for place, n in enumerate(kept))]
         )
@@ -136,7 +140,9 @@ def _rejected(answer: Answer) -> Verdict | None:
     from sftgo_cli.curation.equations import check_calculations
 
     if not answer.finished:
-        return CUT
+        return UNFIT if not answer.num_tokens else CUT
+    if not answer.text:
+        return Verdict(False, "empty")
     wrong = next((text for text, right in check_calculations(answer.text, TOLERANCE) if not right), None)
     return None if wrong is None else Verdict(False, f"calculates {wrong} wrong")
 

@@ -29,6 +29,7 @@ class Row:
     question: Question
     sample: Sample
     place: int  # of the answer among the messages; 1 where there are only a prompt and a response
+    askable: bool = True  # False: the last answer is a tool call or has weight 0, and stays as it is
 
 
 def read_row(raw: RawRow, fmt: Format, columns_map: dict[str, str]) -> Row:
@@ -54,13 +55,15 @@ def read_row(raw: RawRow, fmt: Format, columns_map: dict[str, str]) -> Row:
     body = sample.body
     if isinstance(body, PairBody):
         messages, place, gold, tools = [{"role": "user", "content": body.prompt}], 1, body.response, None
+        askable = True
     else:
         assert isinstance(body, ChatBody)
         place = _answer_place(body, raw.where)
         messages, gold, tools = body.messages[:place], str(body.messages[place]["content"]), body.tools
+        askable = _is_text_answer(body, place)
     if not gold.strip():
         raise UserError("the row has no gold answer", raw.where, "fill it in or remove the row")
-    return Row(Question(raw.row_id, raw.where, messages, gold, values, tools), sample, place)
+    return Row(Question(raw.row_id, raw.where, messages, gold, values, tools), sample, place, askable)
 
 
 def read_source(
@@ -90,6 +93,14 @@ def _answer_place(body: ChatBody, where: str) -> int:
     if not places:
         raise UserError("the row has no gold answer", where, "fill it in or remove the row")
     return places[-1]
+
+
+def _is_text_answer(body: ChatBody, place: int) -> bool:
+    """Whether the last thing that the assistant says is text that is trained on."""
+    later = body.messages[place:]
+    if any(message["role"] == "assistant" and message.get("tool_calls") for message in later):
+        return False
+    return body.weights is None or body.weights[place] > 0
 
 
 def chosen_values(row: Row, fmt: Format, choice: Choice) -> dict[str, Any]:

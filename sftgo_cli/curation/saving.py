@@ -26,7 +26,8 @@ def save_curated(folders: Mapping[str, Path], output: Path) -> int:
     rows: list[dict[str, Any]] = []
     for label, folder in folders.items():
         for values, facts in zip(_lines(folder / ROWS), _lines(folder / PROVENANCE), strict=True):
-            rows.append({**values, **facts, "source": label})
+            others = facts.pop("others")
+            rows.append({**others, **facts, **values, "source": label})
     names = list(dict.fromkeys(name for row in rows for name in row))
     Dataset.from_dict({name: _cells([row.get(name) for row in rows]) for name in names}).save_to_disk(str(output))
     return len(rows)
@@ -38,7 +39,9 @@ def _cells(cells: list[Any]) -> list[Any]:
     try:
         pa.array(cells)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return [None if cell is None else json.dumps(cell, ensure_ascii=False) for cell in cells]
+        return [None if cell is None else json.dumps(cell) for cell in cells]
+    except UnicodeEncodeError:  # a lone surrogate
+        return [json.loads(json.dumps(cell, ensure_ascii=False).encode("utf-8", "replace")) for cell in cells]
     return cells
 
 

@@ -26,6 +26,7 @@ from sftgo_cli.recipe.options import GeneratorChoice, JudgeChoice, MethodOptions
 MODEL, PARAPHRASE, GOLD = "model", "paraphrase", "gold"
 PARAPHRASE_FIELDS = ("question", "gold")
 CUT = Verdict(False, "not finished within max_new_tokens")
+UNFIT = Verdict(False, "its prompt does not fit the model's context")
 
 
 class SelfTrainingOptions(MethodOptions):
@@ -60,6 +61,7 @@ def fingerprint(options: SelfTrainingOptions, context: CurationContext) -> dict[
     content = {
         "judge": workbench.fingerprint(options.judge, context),
         "generator": workbench.fingerprint(generator, context),
+        "described": workbench.module_of(generator).describe(generator.options, context),
     }
     prompt = _prompt(options, context)
     return content if prompt is None else {**content, "paraphrase": prompt.hash}
@@ -125,6 +127,8 @@ def judged(answered: Sequence[tuple[Request, Answer]], bench: Workbench, options
 
 
 def _rejected(request: Request, answer: Answer, options: SelfTrainingOptions) -> Verdict | None:
+    if not answer.finished and not answer.num_tokens:
+        return UNFIT
     if not answer.finished and options.unfinished == "reject":
         return CUT
     if not answer.text:
@@ -164,7 +168,7 @@ def _origin(request: Request | None) -> dict[str, Any]:
 
 def _tell_counts(attempts: Sequence[_Attempt], context: CurationContext) -> None:
     """What a person must know about the answers as a whole."""
-    cut = sum(not attempt.answer.finished for attempt in attempts)
+    cut = sum(not attempt.answer.finished and attempt.answer.num_tokens > 0 for attempt in attempts)
     if cut:
         context.say(f"{cut:,} of {len(attempts):,} answers were cut at max_new_tokens")
     tied = sum(attempt.answer.near_ties > 0 for attempt in attempts)

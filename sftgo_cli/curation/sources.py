@@ -33,13 +33,19 @@ def curation_jobs(
         job: what they were tokenized with.
 
     Raises:
-        UserError: a column with a number per token of the gold answer is asked for.
+        UserError: a column with a number per token of the gold answer, or its segments' groups, are asked for.
     """
     if job.keep_columns:
         raise UserError(
             f"column {job.keep_columns[0]!r} has a number per token of the given answer, and curation replaces answers",
             "curation",
             "score and group by something else, or remove the curation",
+        )
+    if job.given is not None and job.given.roles is None:
+        raise UserError(
+            "grouping.segments reads groups that the given answers mark, and curation replaces answers",
+            "curation",
+            "group by scores, or remove the curation",
         )
     return [
         Curation(

@@ -19,20 +19,23 @@ from types import ModuleType
 from typing import Any
 
 from sftgo_cli.cache import CachedStage, cached, is_cached
-from sftgo_cli.curation.log_probabilities import Likelihood, likelihoods
+from sftgo_cli.curation.log_probabilities import Likelihood, likelihoods, token_lengths
 from sftgo_cli.curation.log_probabilities import fingerprint as likelihood_fingerprint
 from sftgo_cli.curation.questions import Choice, CurationContext
 from sftgo_cli.curation.rows import Row, chosen_values, read_source
 from sftgo_cli.curation.steps import digest
 from sftgo_cli.curation.workbench import Workbench
-from sftgo_cli.data.formats import Format, to_sample, used_columns
+from sftgo_cli.data.formats import Format, Sample, to_sample, used_columns
 from sftgo_cli.data.sources import RawRow, resolve_source, source_fingerprint
+from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.options import MethodChoice
 from sftgo_cli.recipe.schema import TrainSource
 from sftgo_cli.recipe.unknown_keys import nested_keys
 
 NAME = "curate"
 VERSION = 1
+GOLD = "gold"
+ORIGIN = ("judge", "generator", "seed", "prompt_hash")  # columns about how the target came to be
 ROWS, PROVENANCE, SUMMARY = "rows.jsonl", "provenance.jsonl", "summary.json"
 
 
@@ -83,9 +86,17 @@ def _curated(job: Curation, ingredients: dict[str, Any]) -> CachedStage:
         rows = _read(job)
         job.context.say(f"curating {job.label} ({job.source.path}): {len(rows):,} rows")
         finals, notes = _chosen(rows, job)
+        if not finals:
+            names = ", ".join(choice.name for choice, _ in job.methods)
+            raise UserError(
+                f"the curation dropped all {len(rows):,} rows: no answer was accepted",
+                f"{job.label}, curation: {names}",
+                "keep gold with fallback: gold, or look at the judge with sftgo curate",
+            )
+        finals, unfit = _fitting(finals, job)
         weighed = _likelihoods(finals, job) if job.with_likelihoods else None
         _write(folder, finals, weighed, job)
-        summary = {**_counts(finals), "rows_in": len(rows), "notes": notes}
+        summary = {**_counts(finals), "rows_in": len(rows), "notes": [*notes, *unfit]}
         (folder / SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
 
     return cached(NAME, VERSION, ingredients, build, job.context.say)
@@ -122,7 +133,7 @@ def _read(job: Curation) -> dict[str, Row]:
 
 def _check(job: Curation, rows: dict[str, Row]) -> None:
     for choice, module in job.methods:
-        module.check([row.question for row in rows.values()], choice.options, job.context)
+        module.check([row.question for row in rows.values() if row.askable], choice.options, job.context)
 
 
 @dataclass(frozen=True)
@@ -136,15 +147,17 @@ class _Final:
 
 def _chosen(rows: dict[str, Row], job: Curation) -> tuple[list[_Final], list[str]]:
     """What the methods make of the rows, one method after the other, and what a person must know about it."""
-    finals = [_Final(row_id, row, Choice(row.question, row.question.gold, "gold")) for row_id, row in rows.items()]
+    finals = [_Final(row_id, row, Choice(row.question, row.question.gold, GOLD)) for row_id, row in rows.items()]
     notes = []
+    kept = sum(not row.askable for row in rows.values())
+    if kept:
+        notes.append(f"{kept:,} rows end in a tool call or an answer of weight 0: they keep their answers")
     for number, (choice, module) in enumerate(job.methods):
-        questions = [replace(final.choice.question, row_id=final.row_id, gold=final.choice.target) for final in finals]
-        made = module.curate(questions, Workbench(job.context), choice.options)
-        before, finals = (
-            finals,
-            [_next(final, one, number) for final, several in zip(finals, made, strict=True) for one in several],
-        )
+        asked = [final for final in finals if final.row.askable]
+        questions = [replace(final.choice.question, row_id=final.row_id, gold=final.choice.target) for final in asked]
+        answered = iter(module.curate(questions, Workbench(job.context), choice.options))
+        made = [next(answered) if final.row.askable else [final.choice] for final in finals]
+        before, finals = finals, _renewed(finals, made, number)
         dropped, added = sum(not several for several in made), sum(max(0, len(several) - 1) for several in made)
         if dropped or added:
             notes.append(
@@ -153,23 +166,64 @@ def _chosen(rows: dict[str, Row], job: Curation) -> tuple[list[_Final], list[str
     return finals, notes
 
 
-def _next(final: _Final, choice: Choice, number: int) -> _Final:
-    """The row after one more method."""
+def _renewed(finals: Sequence[_Final], made: Sequence[Sequence[Choice]], number: int) -> list[_Final]:
+    """The rows after method `number`; every row has an id that no other has."""
+    taken = {final.row_id for final in finals}
+    renewed = []
+    for final, several in zip(finals, made, strict=True):
+        for choice in several:
+            row_id, place = final.row_id, choice.copy
+            while choice.copy and row_id in taken:
+                row_id, place = f"{final.row_id}/{place}", place + 1
+            taken.add(row_id)
+            renewed.append(_next(row_id, final, choice, number))
+    return renewed
+
+
+def _next(row_id: str, final: _Final, choice: Choice, number: int) -> _Final:
+    """The row after one more method. What that leaves at gold keeps where the earlier target was from."""
+    if not final.row.askable:
+        return final
     earlier = final.choice
-    row_id = f"{final.row_id}/{choice.copy}" if choice.copy else final.row_id
-    source = earlier.target_source if number and choice.target_source == "gold" else choice.target_source
-    facts = {**earlier.facts, **choice.facts}
+    stays = bool(number) and choice.target_source == GOLD
+    source = earlier.target_source if stays else choice.target_source
+    facts = {**earlier.facts, **{key: value for key, value in choice.facts.items() if value is not None}}
+    facts = {**dict.fromkeys(choice.facts), **facts}
+    if stays:
+        facts |= {key: earlier.facts[key] for key in ORIGIN if key in earlier.facts}
     return _Final(row_id, final.row, replace(choice, target_source=source, facts=facts))
+
+
+def _fitting(finals: Sequence[_Final], job: Curation) -> tuple[list[_Final], list[str]]:
+    """Without the targets that data.max_length would cut: gold stands in for them, and further answers are left out."""
+    chosen = [final for final in finals if final.choice.target != final.row.question.gold]
+    lengths = token_lengths([_sample(final, job) for final in chosen], job.context)
+    long = {final.row_id for final, length in zip(chosen, lengths, strict=True) if length > job.max_length}
+    if not long:
+        return list(finals), []
+    kept = [
+        replace(final, choice=_back_to_gold(final.choice, final.row)) if final.row_id in long else final
+        for final in finals
+        if final.row_id not in long or not final.choice.copy
+    ]
+    return kept, [f"{len(long):,} targets do not fit data.max_length ({job.max_length} tokens) and are not used"]
+
+
+def _back_to_gold(choice: Choice, row: Row) -> Choice:
+    unused = {"prompt_hash": None, "seed": None, "unfit_target": choice.target}
+    return replace(choice, target=row.question.gold, target_source=GOLD, facts={**choice.facts, **unused})
+
+
+def _sample(final: _Final, job: Curation) -> Sample:
+    """The row with its target, as tokenization will read it."""
+    values = chosen_values(final.row, job.format, final.choice)
+    return to_sample(RawRow(final.row.question.where, final.row_id, values), job.format, {})
 
 
 def _likelihoods(finals: Sequence[_Final], job: Curation) -> list[tuple[Likelihood, Likelihood]]:
     """Of gold and of the target, for every row."""
     gold = [final.row.sample for final in finals]
-    target = [
-        to_sample(RawRow(final.row.question.where, final.row_id, chosen_values(final.row, job.format, final.choice)),
-                  job.format, {})
-        for final in finals
-    ]  # fmt: skip
+    target = [_sample(final, job) for final in finals]
     weighed = likelihoods([*gold, *target], job.max_length, job.context)
     return list(zip(weighed[: len(gold)], weighed[len(gold) :], strict=True))
 
@@ -186,7 +240,9 @@ def _write(
             values = chosen_values(final.row, job.format, final.choice)
             kept = {name: value for name, value in values.items() if name in known} | {"id": final.row_id}
             rows.write(json.dumps(kept, default=str) + "\n")
-            facts.write(json.dumps(_provenance(final, weighed[number] if weighed else None)) + "\n")
+            others = {name: value for name, value in values.items() if name not in known}
+            described = _provenance(final, weighed[number] if weighed else None) | {"others": others}
+            facts.write(json.dumps(described, default=str) + "\n")
 
 
 def _provenance(final: _Final, weighed: tuple[Likelihood, Likelihood] | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import ModuleType
 from typing import Any
@@ -22,6 +22,7 @@ from sftgo_cli.recipe.options import GeneratorChoice, JudgeChoice, NestedChoice
 ANSWERS, VERDICTS = "answers", "verdicts"  # the steps' names in the cache
 JUDGED_AT_ONCE = 128
 DEFAULT_GENERATOR = "model"
+UNASKED = Answer("", finished=False, num_tokens=0)  # its prompt does not fit the generator's context
 
 Pair = tuple[Question, str]
 
@@ -46,6 +47,10 @@ class Workbench:
             def done(answers: list[tuple[int, Answer]]) -> None:
                 keep([(todo[number], asdict(answer)) for number, answer in answers])
 
+            unfit = set(_too_long(module)([wanted[number] for number in todo], choice.options, self.context))
+            if unfit:
+                keep([(todo[place], asdict(UNASKED)) for place in sorted(unfit)])
+            todo = [number for place, number in enumerate(todo) if place not in unfit]
             module.generate([wanted[number] for number in todo], choice.options, self.context, done)
 
         asked = [
@@ -98,6 +103,13 @@ def generator_choice(choice: GeneratorChoice | None) -> GeneratorChoice:
         return choice
     module = importlib.import_module(f"{__package__}.generators.{DEFAULT_GENERATOR}")
     return GeneratorChoice(name=DEFAULT_GENERATOR, options=module.Options())
+
+
+def _too_long(module: ModuleType) -> Callable[[Sequence[Request], Any, CurationContext], Sequence[int]]:
+    """The generator's own function, or one that finds nothing too long."""
+    found: Callable[[Sequence[Request], Any, CurationContext], Sequence[int]]
+    found = getattr(module, "too_long", lambda wanted, options, context: ())
+    return found
 
 
 def module_of(choice: NestedChoice) -> ModuleType:

@@ -192,11 +192,12 @@ def read_rows(resolved: ResolvedSource) -> Iterator[RawRow]:
     for where, stem, index, values in _positioned(resolved):
         own = values.get("id")
         row_id = f"{stem}:{index}"
-        if (isinstance(own, str) and own) or (isinstance(own, int) and not isinstance(own, bool)):
-            key = hash(str(own))
-            if key not in seen:
-                seen.add(key)
-                row_id = str(own)
+        is_id = (isinstance(own, str) and own) or (isinstance(own, int) and not isinstance(own, bool))
+        if is_id and hash(str(own)) not in seen:
+            row_id = str(own)
+        while hash(row_id) in seen:  # an id of the rows' own that reads like one of ours
+            row_id += "+"
+        seen.add(hash(row_id))
         yield RawRow(where, row_id, values)
 
 

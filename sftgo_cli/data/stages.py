@@ -59,16 +59,20 @@ class Tokenizing:
 
 
 def tokenized(
-    sources: dict[str, TrainSource] | dict[str, EvalSource], job: Tokenizing
+    sources: dict[str, TrainSource] | dict[str, EvalSource], job: Tokenizing, shown: str | None = None
 ) -> tuple[Rows, list[PreparationReport]]:
-    """Tokenized rows of the labelled sources, each cached by content, and what became of their rows."""
+    """Tokenized rows of the labelled sources, each cached by content, and what became of their rows.
+
+    Args:
+        shown: what people are told that is tokenized; None: the sources' paths.
+    """
     from datasets import Dataset
 
     from sftgo_cli.data.preparation_report import PreparationReport
 
     datasets, keys, reports = [], [], []
     for label, source in sources.items():
-        stage = _tokenized_source(label, source, job)
+        stage = _tokenized_source(label, source, job, shown or str(source.path))
         described = json.loads((stage.path / "report.json").read_text(encoding="utf-8"))
         reports.append(PreparationReport.from_json(described["report"]))
         datasets.append(Dataset.from_file(str(stage.path / "rows.arrow")).select_columns(described["columns"]))
@@ -76,7 +80,7 @@ def tokenized(
     return Rows(datasets, keys), reports
 
 
-def _tokenized_source(label: str, source: TrainSource | EvalSource, job: Tokenizing) -> CachedStage:
+def _tokenized_source(label: str, source: TrainSource | EvalSource, job: Tokenizing, shown: str) -> CachedStage:
     from sftgo_cli.data.prepare import prepare_rows
     from sftgo_cli.data.sources import resolve_source, source_fingerprint
     from sftgo_cli.data.tokenizer import tokenizer_fingerprint
@@ -96,7 +100,7 @@ def _tokenized_source(label: str, source: TrainSource | EvalSource, job: Tokeniz
         ingredients["given_groups"] = asdict(job.given)
 
     def build(folder: Path) -> None:
-        job.say(f"tokenizing {label} ({source.path})")
+        job.say(f"tokenizing {label} ({shown})")
         prepared = prepare_rows(
             resolved,
             source,

@@ -47,12 +47,21 @@ def measure_answers(job: AnswerJob) -> dict[str, dict[str, Any]]:
     Raises:
         UserError: a judge does not fit the rows, or the model cannot be asked.
     """
+    return {name: _measured(name, questions, check, job) for name, (questions, check) in check_answers(job).items()}
+
+
+def check_answers(job: AnswerJob) -> dict[str, tuple[list[Question], AnswerCheck]]:
+    """The questions of every set that is asked, with all checked that can be known before the first answer.
+
+    Raises:
+        UserError: a judge does not fit the rows, or the model cannot be asked.
+    """
     asked = {name: (_questions(job, name), check) for name, check in job.recipe.evaluation.answers.items()}
     asked = {name: pair for name, pair in asked.items() if name in job.sets}
-    for questions, check in asked.values():  # before the first answer of any set
+    for questions, check in asked.values():
         workbench.check(check.judge, questions, job.context)
         workbench.check(_generator(check, job.run_dir), questions, job.context)
-    return {name: _measured(name, questions, check, job) for name, (questions, check) in asked.items()}
+    return asked
 
 
 def _questions(job: AnswerJob, name: str) -> list[Question]:
@@ -108,4 +117,5 @@ def _write(path: Path, questions: Sequence[Question], answers: Sequence[Answer],
         for question, answer, verdict in zip(questions, answers, verdicts, strict=True)
     ]
     path.parent.mkdir(exist_ok=True)
-    durable.write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    durable.write_bytes(path, text.encode("utf-8", "replace"))  # a lone surrogate of the data cannot be written

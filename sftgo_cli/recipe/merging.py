@@ -36,7 +36,8 @@ def merged(base: Node | None, over: Node, path: KeyPath = ()) -> Node:
 
 
 def _changes_method(base: Node, over: Node, path: KeyPath) -> bool:
-    if not path or path[0] not in METHOD_SECTIONS:
+    is_judge = path[:2] == ("evaluation", "answers") and path[-1] == "judge"
+    if not path or not (path[0] in METHOD_SECTIONS or is_judge):
         return False
     assert isinstance(base.value, dict)
     assert isinstance(over.value, dict)
@@ -58,7 +59,7 @@ def _excluded(over: Node, path: KeyPath) -> list[str]:
 def written_out(node: Node, path: KeyPath = ()) -> Node:
     """The node with its short forms, and those below it, in their long form."""
     node = _long_form(node, path)
-    if isinstance(node.value, dict) and len(path) < 3:
+    if isinstance(node.value, dict) and (len(path) < 3 or path[0] in ("curation", "evaluation")):
         return replace(node, value={key: written_out(child, (*path, key)) for key, child in node.value.items()})
     if isinstance(node.value, list) and path in (("data", "train"), ("curation",)):
         return replace(node, value=[written_out(child, (*path, i)) for i, child in enumerate(node.value)])
@@ -87,6 +88,8 @@ def _long_form(node: Node, path: KeyPath) -> Node:
         case ("data", "train", int()) | ("data", "eval", str()) if is_text:
             return _under("path", node)
         case ("scoring" | "objective" | "tuning",) | ("curation", int()) if is_text:
+            return _under("name", node)
+        case ("curation", int(), *_, "judge" | "generator") | ("evaluation", "answers", str(), "judge") if is_text:
             return _under("name", node)
     return node
 

@@ -55,6 +55,8 @@ def shares_table(label: str, rows: Sequence[Row]) -> Table:
     counted = Counter(str(row["target_source"]) for row in rows)
     for source in [*ORDER, *sorted(counted.keys() - set(ORDER))]:
         chosen = [row for row in rows if row["target_source"] == source]
+        if not chosen and source == "paraphrase" and all(row.get("paraphrase_accepted") is None for row in rows):
+            continue
         cells = [count_text(len(chosen)), share_text(len(chosen), len(rows))]
         table.add_row(
             Text(source, style=STYLES.get(source, "")), MEANINGS.get(source, ""), *cells, *_weights(chosen, weighed)
@@ -94,6 +96,12 @@ def rejection_lines(rows: Sequence[Row]) -> list[str]:
         lines.append(f"{len(judged):,} {what}: {len(judged) - len(rejected):,} accepted, {len(rejected):,} rejected")
         kinds = Counter(_kind(reason) for reason in rejected).most_common(REASONS_SHOWN)
         lines += [f"  {count:,}  {reason}" for reason, count in kinds]
+    rejected = [reason for row in rows for reason in row.get("rejected") or ()]
+    if rejected:
+        lines.append(f"{len(rejected):,} sampled answers rejected")
+        lines += [
+            f"  {count:,}  {reason}" for reason, count in Counter(map(_kind, rejected)).most_common(REASONS_SHOWN)
+        ]
     return lines
 
 

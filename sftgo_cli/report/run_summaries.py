@@ -43,6 +43,7 @@ def summarize_run(folder: Path) -> RunSummary:
         steps=lines[-1]["step"],
         tokens_seen=trained[-1]["tokens_seen"] if trained else 0,
         seconds=None,
+        curation=curation_label(recipe),
         accepted=read_accepted(folder),
     )
 
@@ -52,6 +53,14 @@ def objective_label(recipe: dict[str, Any]) -> str:
     objective = recipe["objective"]
     weight = objective.get("mixing_weight")
     return str(objective["name"]) + (f" (mixing weight {weight:g})" if weight is not None else "")
+
+
+def curation_label(recipe: dict[str, Any]) -> str:
+    """`s3ft (numeric)`; several one after the other; empty without a curation."""
+    stages = recipe.get("curation") or []
+    return ", ".join(
+        f"{stage['name']} ({stage['judge']['name']})" if "judge" in stage else stage["name"] for stage in stages
+    )
 
 
 def _from_line(line: dict[str, Any], name: str) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class RunSummary:
     steps: int
     tokens_seen: int
     seconds: float | None
+    curation: str = ""  # for people: `s3ft (numeric)`; empty without one
     accepted: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)  # set -> question -> answered right
 
 
@@ -128,6 +129,9 @@ def comparison_table(runs: Sequence[RunSummary]) -> Table:
         table.add_column(Text(run.name, overflow="fold"), justify="right")
     first_cells = 1 if base is None else 2
     table.add_row("objective", *([""] * (first_cells - 1)), *(Text(run.objective) for run in runs))
+    if any(run.curation for run in runs):
+        curations = (Text(run.curation or "-") for run in runs)
+        table.add_row("curation", *([""] * (first_cells - 1)), *curations)
     for label, values in _effort(runs):
         table.add_row(label, *([""] * (first_cells - 1)), *values)
     for set_name in shared_sets(runs):

@@ -26,7 +26,7 @@ LEVELS = [
     {"evaluation", "report"},
     {"training"},
     {"pipeline"},
-    {"comparison"},
+    {"comparison", "row_choice"},
     {"model_use"},
     {"cli"},
 ]

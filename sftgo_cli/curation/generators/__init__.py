@@ -9,6 +9,7 @@ A generator is one module of this package with `VERSION` (part of the cache key:
     columns(options)                   the columns of the row that are read, where it reads any
     describe(options, context)         a few words for people and for the rows' column `generator`
     check(questions, options, context) raises every UserError that can be known before the first answer
+    too_long(wanted, options, context) the places of those whose prompt leaves no room for an answer, where it can know
     generate(wanted, options, context, done)
                                        calls `done([(number, Answer), ...])` from this process, for every `Request` once,
                                        as soon as answers are finished, in any order; what was handed over is durable

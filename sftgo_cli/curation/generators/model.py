@@ -9,7 +9,7 @@ near ties aside: `sftgo_cli/curation/decoding_choice.py` says what these are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -112,6 +112,13 @@ def check(questions: Sequence[Question], options: Options, context: CurationCont
     source = _source(options, context)
     _endings(source, options)
     _prompts([Request(question, question.messages, 0) for question in questions], source, options)
+
+
+def too_long(wanted: Sequence[Request], options: Options, context: CurationContext) -> list[int]:
+    """The places of those whose prompt leaves no room for an answer in the model's context."""
+    found: list[int] = []
+    _prompts(wanted, _source(options, context), options, found.append)
+    return found
 
 
 def generate(wanted: Sequence[Request], options: Options, context: CurationContext, done: Done) -> None:
@@ -255,13 +262,16 @@ def _endings(source: _Source, options: Options) -> Endings:
     return endings(source.tokenizer, open_template(source.template, source.tokenizer), ids, options.stop)
 
 
-def _prompts(wanted: Sequence[Request], source: _Source, options: Options) -> list[Prompt]:
+def _prompts(
+    wanted: Sequence[Request], source: _Source, options: Options, on_no_room: Callable[[int], None] | None = None
+) -> list[Prompt]:
     from sftgo_cli.curation.decoding_prompts import prompts_of
 
     config = _configuration(source)
     context = getattr(config, "max_position_embeddings", None)
     vocabulary = getattr(config, "vocab_size", None)
-    return prompts_of(wanted, source.tokenizer, source.template, options.max_new_tokens, context, vocabulary)
+    limit = options.max_new_tokens
+    return prompts_of(wanted, source.tokenizer, source.template, limit, context, vocabulary, on_no_room)
 
 
 def _loaded(job: _Job) -> Any:

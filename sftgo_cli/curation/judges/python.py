@@ -9,6 +9,7 @@ command again, answers that were generated are kept. The function must not chang
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import sys
@@ -60,7 +61,7 @@ def open_judge(options: Options, context: CurationContext) -> Verdicts:
 
 def _verdict(function: Judge, question: Question, answer: str, path: Path, name: str) -> Verdict:
     try:
-        result = function(question.prompt, answer, question.gold, dict(question.values))
+        result = function(question.prompt, answer, question.gold, copy.deepcopy(question.values))
     except (Exception, SystemExit) as problem:
         line = _line(problem, path)
         what = f"{name}() raised {type(problem).__name__}: {' '.join(str(problem).split())[:200]}"

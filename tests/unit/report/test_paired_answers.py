@@ -61,7 +61,7 @@ def test_the_direction_follows_the_order() -> None:
 
 def run(name: str, accepted: dict[str, bool]) -> RunSummary:
     result = {"loss": 1.0, "num_tokens": 10}
-    return RunSummary(name, "cross_entropy", {"heldout": result}, None, 1, 10, None, {"heldout": accepted})
+    return RunSummary(name, "cross_entropy", {"heldout": result}, None, 1, 10, None, accepted={"heldout": accepted})
 
 
 @pytest.mark.parametrize(
