@@ -35,7 +35,7 @@ benchmark: .venv/benchmarks
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/tfidf.py
 	$(BIN)/python benchmarks/step_scope.py
-	$(BIN)/python benchmarks/loss_head.py
+	$(BIN)/python benchmarks/loss_head.py --rounds 2
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/report.py
 
