@@ -74,6 +74,18 @@ class CurationContext:
     console: Any  # rich console for progress, or None
 
 
+CUT = Verdict(False, "not finished within max_new_tokens")
+UNFIT = Verdict(False, "its prompt does not fit the model's context")
+EMPTY = Verdict(False, "empty")
+
+
+def unusable(answer: Answer) -> Verdict | None:
+    """Why an answer is rejected before any judge is asked; None where a judge decides."""
+    if not answer.finished:
+        return CUT if answer.num_tokens else UNFIT
+    return None if answer.text else EMPTY
+
+
 Done = Callable[[list[tuple[int, Answer]]], None]  # (number of the request, its answer), as they are finished
 Verdicts = Callable[[list[tuple[Question, str]]], list[Verdict]]  # questions with candidate answers -> their verdicts
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from sftgo_cli.curation import workbench
-from sftgo_cli.curation.questions import Answer, Choice, CurationContext, Question, Request, Verdict
+from sftgo_cli.curation.questions import Answer, Choice, CurationContext, Question, Request, Verdict, unusable
 from sftgo_cli.curation.workbench import Workbench, seed_of
 from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.options import GeneratorChoice, JudgeChoice, MethodOptions
@@ -32,8 +32,6 @@ SOURCE = "RFT, arXiv 2308.01825 section 3.3"
 MODEL, GOLD = "model", "gold"
 TEMPERATURE = 0.7  # the paper's
 TOLERANCE = 1e-3  # of a calculation: that of the paper's released code
-CUT = Verdict(False, "not finished within max_new_tokens")
-UNFIT = Verdict(False, "its prompt does not fit the model's context")
 
 
 class Options(MethodOptions):
@@ -139,10 +137,9 @@ def _judged(wanted: Sequence[Request], answers: Sequence[Answer], bench: Workben
 def _rejected(answer: Answer) -> Verdict | None:
     from sftgo_cli.curation.equations import check_calculations
 
-    if not answer.finished:
-        return UNFIT if not answer.num_tokens else CUT
-    if not answer.text:
-        return Verdict(False, "empty")
+    verdict = unusable(answer)
+    if verdict is not None:
+        return verdict
     wrong = next((text for text, right in check_calculations(answer.text, TOLERANCE) if not right), None)
     return None if wrong is None else Verdict(False, f"calculates {wrong} wrong")
 

@@ -19,14 +19,12 @@ from pydantic import Field
 
 from sftgo_cli.curation import leak_guard, workbench
 from sftgo_cli.curation.prompt_files import Prompt, fill, load_prompt
-from sftgo_cli.curation.questions import Answer, Choice, CurationContext, Question, Request, Verdict
+from sftgo_cli.curation.questions import CUT, Answer, Choice, CurationContext, Question, Request, Verdict, unusable
 from sftgo_cli.curation.workbench import Workbench, seed_of
 from sftgo_cli.recipe.options import GeneratorChoice, JudgeChoice, MethodOptions
 
 MODEL, PARAPHRASE, GOLD = "model", "paraphrase", "gold"
 PARAPHRASE_FIELDS = ("question", "gold")
-CUT = Verdict(False, "not finished within max_new_tokens")
-UNFIT = Verdict(False, "its prompt does not fit the model's context")
 
 
 class SelfTrainingOptions(MethodOptions):
@@ -127,12 +125,9 @@ def judged(answered: Sequence[tuple[Request, Answer]], bench: Workbench, options
 
 
 def _rejected(request: Request, answer: Answer, options: SelfTrainingOptions) -> Verdict | None:
-    if not answer.finished and not answer.num_tokens:
-        return UNFIT
-    if not answer.finished and options.unfinished == "reject":
-        return CUT
-    if not answer.text:
-        return Verdict(False, "empty")
+    verdict = unusable(answer)
+    if verdict is not None and not (verdict == CUT and answer.text and options.unfinished == "judge"):
+        return verdict
     phrase = leak_guard.leaked(answer.text) if request.prompt_hash else None
     return Verdict(False, f"gives its prompt away: {phrase!r}") if phrase else None
 

@@ -1,6 +1,6 @@
 """How many questions of an evaluation set a model answers right: it generates, a judge of the recipe decides.
 
-    answer_accuracy = accepted answers / questions            an answer cut at max_new_tokens is wrong
+    answer_accuracy = accepted answers / questions            one that is cut or empty is wrong
 
 Greedy, through the chat template, the question up to the row's last answer. Answers and verdicts are cached steps like
 those of a curation, so measuring again asks for nothing. `<set>.answers.jsonl` beside the results has every answer with
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from sftgo_cli import durable
 from sftgo_cli.columns import ROW_ID
 from sftgo_cli.curation import workbench
-from sftgo_cli.curation.questions import Answer, CurationContext, Question, Request, Verdict
+from sftgo_cli.curation.questions import Answer, CurationContext, Question, Request, Verdict, unusable
 from sftgo_cli.curation.rows import read_source
 from sftgo_cli.recipe.options import GeneratorChoice
 from sftgo_cli.recipe.schema import AnswerCheck, EvalSource, Recipe, TrainSource
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from sftgo_cli.data.stages import Rows
 
 SUFFIX = ".answers.jsonl"
-CUT = Verdict(False, "not finished within max_new_tokens")
 
 
 @dataclass(frozen=True)
@@ -90,17 +89,18 @@ def _measured(name: str, questions: list[Question], check: AnswerCheck, job: Ans
     job.context.say(f"answering the questions of {name}")
     wanted = [Request(question, question.messages, 0) for question in questions]
     answers = bench.answers(wanted, _generator(check, job.run_dir))
-    finished = [number for number, answer in enumerate(answers) if answer.finished]
-    judged = bench.verdicts([(questions[number], answers[number].text) for number in finished], check.judge)
-    found = dict(zip(finished, judged, strict=True))
-    verdicts = [found.get(number, CUT) for number in range(len(answers))]
+    early = [unusable(answer) for answer in answers]
+    open_ = [number for number, verdict in enumerate(early) if verdict is None]
+    judged = bench.verdicts([(questions[number], answers[number].text) for number in open_], check.judge)
+    found = dict(zip(open_, judged, strict=True))
+    verdicts = [verdict or found[number] for number, verdict in enumerate(early)]
     if job.run_dir is not None:
         _write(job.run_dir / "evaluation" / f"{name}{SUFFIX}", questions, answers, verdicts)
     accepted = sum(verdict.accepted for verdict in verdicts)
     return {
         "answer_accuracy": accepted / len(answers) if answers else None,
         "num_answers": len(answers),
-        "num_answers_cut": len(answers) - len(finished),
+        "num_answers_cut": sum(not answer.finished for answer in answers),
     }
 
 
