@@ -29,7 +29,7 @@ from sftgo_cli.builtin import data_rows
 from sftgo_cli.curation.decoding import Prompt, Stops, decode
 from sftgo_cli.curation.decoding_choice import Sampling
 from sftgo_cli.data.tokenizer import load_tokenizer
-from sftgo_cli.recipe.schema import ModelSection
+from sftgo_cli.recipe.model_section import ModelSection
 
 Outputs = dict[int, list[int]]
 VOCABULARY = 8192

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from sftgo_cli.base_model import BUILTIN_PREFIX, load_base_model, load_trained_model, model_fingerprint, resolve_name
 from sftgo_cli.errors import UserError, nearest
-from sftgo_cli.recipe.schema import ModelSection
+from sftgo_cli.recipe.model_section import ModelSection
 from sftgo_cli.run_dir import RESOLVED, read_resolved, read_stages
 
 if TYPE_CHECKING:

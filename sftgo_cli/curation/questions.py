@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sftgo_cli.data.messages import Message
-from sftgo_cli.recipe.schema import ModelSection
+from sftgo_cli.recipe.model_section import ModelSection
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from sftgo_cli.curation.questions import Choice, Question
 from sftgo_cli.data.formats import ChatBody, Format, PairBody, Sample, detect_format, rename, to_sample
 from sftgo_cli.data.sources import RawRow, read_rows, resolve_source
 from sftgo_cli.errors import UserError
-from sftgo_cli.recipe.schema import EvalSource, TrainSource
+from sftgo_cli.recipe.data_section import EvalSource, TrainSource
 
 FORMATS = ("alpaca", "messages", "sharegpt", "prompt_completion")
 

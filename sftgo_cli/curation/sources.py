@@ -13,8 +13,9 @@ from sftgo_cli.curation.questions import CurationContext
 from sftgo_cli.curation.stage import ROWS, Curation
 from sftgo_cli.data.formats import Format
 from sftgo_cli.errors import UserError
+from sftgo_cli.recipe.data_section import TrainSource
 from sftgo_cli.recipe.options import MethodChoice
-from sftgo_cli.recipe.schema import Recipe, TrainSource
+from sftgo_cli.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from sftgo_cli.data.stages import Rows, Tokenizing

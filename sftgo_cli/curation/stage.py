@@ -28,8 +28,8 @@ from sftgo_cli.curation.workbench import Workbench
 from sftgo_cli.data.formats import Format, Sample, to_sample, used_columns
 from sftgo_cli.data.sources import RawRow, resolve_source, source_fingerprint
 from sftgo_cli.errors import UserError
+from sftgo_cli.recipe.data_section import TrainSource
 from sftgo_cli.recipe.options import MethodChoice
-from sftgo_cli.recipe.schema import TrainSource
 from sftgo_cli.recipe.unknown_keys import nested_keys
 
 NAME = "curate"

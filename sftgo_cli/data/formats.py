@@ -78,6 +78,7 @@ class ChatBody:
     first_answer: int = 0
     weights: list[float] | None = None
     segments: dict[int, tuple[Segment, ...]] = field(default_factory=dict)
+    template_kwargs: dict[str, Any] = field(default_factory=dict)  # the row's own variables of the chat template
 
 
 @dataclass(frozen=True)

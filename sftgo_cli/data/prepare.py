@@ -21,7 +21,7 @@ from sftgo_cli.data.segments import GivenGroups
 from sftgo_cli.data.sources import RawRow, ResolvedSource, read_rows
 from sftgo_cli.data.tokenization import Encoder, TokenRow, cut, encode_texts, encode_tokens, make_encoder
 from sftgo_cli.errors import EnvironmentProblem, UserError, UserErrors
-from sftgo_cli.recipe.schema import DataSection, EvalSource, SourceSection
+from sftgo_cli.recipe.data_section import DataSection, EvalSource, SourceSection
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features

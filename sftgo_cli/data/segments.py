@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from sftgo_cli.data.cells import read_text
 from sftgo_cli.errors import UserError, nearest
-from sftgo_cli.recipe.schema import GroupingSection
+from sftgo_cli.recipe.grouping_section import GroupingSection
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sftgo_cli.data.readers import SUFFIXES, data_stem, data_suffix, read_file
 from sftgo_cli.errors import UserError, nearest
-from sftgo_cli.recipe.schema import EvalSource, SourceSection
+from sftgo_cli.recipe.data_section import EvalSource, SourceSection
 
 if TYPE_CHECKING:
     from datasets import Dataset

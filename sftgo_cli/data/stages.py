@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sftgo_cli.cache import CachedStage, cached
 from sftgo_cli.columns import LABELS, LOSS_WEIGHT, TOKEN_WEIGHTS
 from sftgo_cli.errors import UserError
-from sftgo_cli.recipe.schema import DataSection, EvalSource, TrainSource
+from sftgo_cli.recipe.data_section import DataSection, EvalSource, TrainSource
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,7 @@ from typing import Any
 
 from sftgo_cli.data.sources import BUILTIN_PREFIX
 from sftgo_cli.errors import UserError, nearest
-from sftgo_cli.recipe.schema import ModelSection
+from sftgo_cli.recipe.model_section import ModelSection
 
 TOKENIZER_FILES = (
     "tokenizer.json",

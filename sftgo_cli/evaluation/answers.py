@@ -21,8 +21,9 @@ from sftgo_cli.columns import ROW_ID
 from sftgo_cli.curation import workbench
 from sftgo_cli.curation.questions import Answer, CurationContext, Question, Request, Verdict, unusable
 from sftgo_cli.curation.rows import read_source
+from sftgo_cli.recipe.data_section import EvalSource, TrainSource
 from sftgo_cli.recipe.options import GeneratorChoice
-from sftgo_cli.recipe.schema import AnswerCheck, EvalSource, Recipe, TrainSource
+from sftgo_cli.recipe.schema import AnswerCheck, Recipe
 
 if TYPE_CHECKING:
     from sftgo_cli.data.stages import Rows

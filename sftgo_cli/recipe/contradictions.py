@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from sftgo_cli.errors import nearest
+from sftgo_cli.recipe.data_section import EvalSource
+from sftgo_cli.recipe.field_types import MAX_GROUPS
 from sftgo_cli.recipe.node import KeyPath
-from sftgo_cli.recipe.schema import MAX_GROUPS, EvalSource, Recipe, TrainingSection
+from sftgo_cli.recipe.schema import Recipe
+from sftgo_cli.recipe.training_section import TrainingSection
 
 BY_SCORE = ("boundaries", "quantiles", "thresholds", "important_fraction")
 AS_GIVEN = ("column", "roles", "segments")  # the rows themselves say which group a token has

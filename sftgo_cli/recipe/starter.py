@@ -14,17 +14,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from sftgo_cli.errors import UserError, nearest
+from sftgo_cli.recipe.data_section import DataSection, EvalSource, TrainSource
+from sftgo_cli.recipe.grouping_section import GroupingSection
 from sftgo_cli.recipe.layers import read_layers
-from sftgo_cli.recipe.schema import (
-    DEFAULT_METHODS,
-    DataSection,
-    EvalSource,
-    EvaluationSection,
-    GroupingSection,
-    ModelSection,
-    TrainingSection,
-    TrainSource,
-)
+from sftgo_cli.recipe.model_section import ModelSection
+from sftgo_cli.recipe.schema import DEFAULT_METHODS, EvaluationSection
+from sftgo_cli.recipe.training_section import TrainingSection
 from sftgo_cli.recipe.unknown_keys import MethodTables
 
 HEAD = """\

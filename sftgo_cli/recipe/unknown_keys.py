@@ -8,9 +8,11 @@ from typing import Any, Protocol, get_args
 from pydantic import BaseModel
 
 from sftgo_cli.errors import nearest
+from sftgo_cli.recipe.foreign_keys import FOREIGN_KEYS
 from sftgo_cli.recipe.node import KeyPath, dotted
 from sftgo_cli.recipe.options import MethodOptions, MethodPart, NestedChoice
-from sftgo_cli.recipe.schema import FOREIGN_KEYS, REFUSED_TRAINING_KEYS, Recipe
+from sftgo_cli.recipe.schema import Recipe
+from sftgo_cli.recipe.training_section import REFUSED_TRAINING_KEYS
 
 
 class MethodTables(Protocol):

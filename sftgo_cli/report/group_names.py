@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sftgo_cli.recipe.schema import GroupingSection
+from sftgo_cli.recipe.grouping_section import GroupingSection
 
 MOST_IMPORTANT = "most important"
 LEAST_IMPORTANT = "least important"

@@ -16,7 +16,7 @@ from sftgo_cli.cache import cached
 from sftgo_cli.columns import GIVEN_GROUPS, GROUP_IDS, LABELS, PINNED, ROW_ID, TOKEN_SCORES
 from sftgo_cli.data.stages import Rows, beside, write_column
 from sftgo_cli.errors import UserError
-from sftgo_cli.recipe.schema import GroupingSection
+from sftgo_cli.recipe.grouping_section import GroupingSection
 from sftgo_cli.scoring.stages import table_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sftgo_cli.errors import EnvironmentProblem
-from sftgo_cli.recipe.schema import TrainingSection
+from sftgo_cli.recipe.training_section import TrainingSection
 
 LEFT_OUT = ["checkpoint-*", ".*", "*/.*", "environment.json"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sftgo_cli.errors import UserError
-from sftgo_cli.recipe.schema import ModelSection
+from sftgo_cli.recipe.model_section import ModelSection
 
 
 def merge_adapter(run_dir: Path, section: ModelSection, recipe_dir: Path, output: Path, tokenizer: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from sftgo_cli.curation.questions import CurationContext
 from sftgo_cli.data.tokenizer import load_tokenizer
-from sftgo_cli.recipe.schema import ModelSection
+from sftgo_cli.recipe.model_section import ModelSection
 
 ACCEPT = "def judge(prompt, answer, gold, row):\n    return True\n"
 REJECT = "def judge(prompt, answer, gold, row):\n    return False\n"

@@ -11,7 +11,7 @@ from sftgo_cli.curation.generators import model as generator
 from sftgo_cli.curation.questions import Answer, CurationContext, Question, Request
 from sftgo_cli.data.tokenizer import load_tokenizer
 from sftgo_cli.errors import UserError
-from sftgo_cli.recipe.schema import ModelSection
+from sftgo_cli.recipe.model_section import ModelSection
 
 TINY = ModelSection(name_or_path="builtin:tiny", dtype="float32")
 ASKED = [

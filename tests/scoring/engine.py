@@ -18,8 +18,8 @@ from sftgo_cli.columns import features
 from sftgo_cli.data.rows import list_array
 from sftgo_cli.data.stages import Rows
 from sftgo_cli.errors import SftgoError
+from sftgo_cli.recipe.model_section import ModelSection
 from sftgo_cli.recipe.options import MethodChoice
-from sftgo_cli.recipe.schema import ModelSection
 from sftgo_cli.scoring import shards
 from sftgo_cli.scoring.context import ScoringContext
 from sftgo_cli.scoring.stages import scored

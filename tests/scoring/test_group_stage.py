@@ -15,7 +15,7 @@ from sftgo_cli import pipeline
 from sftgo_cli.columns import features
 from sftgo_cli.data.stages import Rows
 from sftgo_cli.errors import UserError
-from sftgo_cli.recipe.schema import GroupingSection
+from sftgo_cli.recipe.grouping_section import GroupingSection
 from sftgo_cli.scoring.group_stage import check_given, grouped
 
 NAMES = ["row_id", "labels", "pinned", "token_scores"]

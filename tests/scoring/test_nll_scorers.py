@@ -23,7 +23,7 @@ from sftgo_cli.columns import features
 from sftgo_cli.data.rows import TokenChunk, TokenTable
 from sftgo_cli.data.tokenizer import load_tokenizer
 from sftgo_cli.errors import UserError
-from sftgo_cli.recipe.schema import ModelSection
+from sftgo_cli.recipe.model_section import ModelSection
 from sftgo_cli.scoring import base_nll, rho1, token_cleaning
 from sftgo_cli.scoring.context import ScoringContext
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sftgo_cli.errors import EnvironmentProblem
-from sftgo_cli.recipe.schema import TrainingSection
+from sftgo_cli.recipe.training_section import TrainingSection
 from sftgo_cli.training.hub import LEFT_OUT, upload_run
 
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 from sftgo_cli import builtin, pipeline
 from sftgo_cli.data.tokenizer import load_tokenizer
 from sftgo_cli.errors import UserError
-from sftgo_cli.recipe.schema import ModelSection
+from sftgo_cli.recipe.model_section import ModelSection
 from sftgo_cli.reference_model import (
     ReferenceModel,
     check_same_tokenizer,

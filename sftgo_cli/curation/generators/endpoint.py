@@ -37,8 +37,8 @@ from sftgo_cli.curation.http_endpoint import Calls, Client, Failure
 from sftgo_cli.curation.questions import Answer, CurationContext, Done, Question, Request
 from sftgo_cli.data.messages import Message
 from sftgo_cli.errors import EnvironmentProblem, UserError, nearest
+from sftgo_cli.recipe.field_types import NonEmpty, NonNegative, Positive, PositiveInt
 from sftgo_cli.recipe.options import MethodOptions
-from sftgo_cli.recipe.schema import NonEmpty, NonNegative, Positive, PositiveInt
 
 VERSION = 1
 SOURCE = "OpenAI chat completions API"

@@ -17,8 +17,8 @@ from pydantic import Field
 
 from sftgo_cli.curation.questions import Answer, CurationContext, Done, Question, Request
 from sftgo_cli.errors import EnvironmentProblem, UserError
+from sftgo_cli.recipe.model_section import ModelSection
 from sftgo_cli.recipe.options import MethodOptions
-from sftgo_cli.recipe.schema import ModelSection
 from sftgo_cli.worker_processes import Crew, Work, work_through
 
 if TYPE_CHECKING:

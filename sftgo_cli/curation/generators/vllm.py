@@ -23,8 +23,9 @@ from sftgo_cli.curation.questions import Answer, CurationContext, Done, Question
 from sftgo_cli.data.templates import open_template, render, resolve_chat_template
 from sftgo_cli.data.tokenizer import load_tokenizer, tokenizer_fingerprint
 from sftgo_cli.errors import EnvironmentProblem, UserError
+from sftgo_cli.recipe.field_types import NonEmpty, NonNegative, PositiveInt
+from sftgo_cli.recipe.model_section import ModelSection
 from sftgo_cli.recipe.options import MethodOptions
-from sftgo_cli.recipe.schema import ModelSection, NonEmpty, NonNegative, PositiveInt
 from sftgo_cli.reference_model import find_reference
 
 VERSION = 1

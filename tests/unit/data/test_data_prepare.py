@@ -13,7 +13,7 @@ from sftgo_cli.data.preparation_report import DroppedRows, PreparationReport, re
 from sftgo_cli.data.prepare import Prepared, prepare_rows, split_heldout
 from sftgo_cli.data.sources import resolve_source
 from sftgo_cli.errors import EnvironmentProblem, UserError, UserErrors
-from sftgo_cli.recipe.schema import DataSection, SourceSection, TrainSource
+from sftgo_cli.recipe.data_section import DataSection, SourceSection, TrainSource
 
 BASE = ["row_id", "source", "text", "input_ids", "labels", "offsets", "pinned"]
 

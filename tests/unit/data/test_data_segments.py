@@ -17,7 +17,7 @@ from sftgo_cli.data.sources import RawRow, resolve_source
 from sftgo_cli.data.templates import SHIPPED
 from sftgo_cli.data.tokenization import TokenRow, encode_texts, encode_tokens, make_encoder
 from sftgo_cli.errors import UserError
-from sftgo_cli.recipe.schema import DataSection, SourceSection, TrainSource
+from sftgo_cli.recipe.data_section import DataSection, SourceSection, TrainSource
 from tests.unit.data.test_data_templates import (
     CHATML,
     ENDS_ONCE,

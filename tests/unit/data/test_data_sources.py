@@ -13,7 +13,7 @@ import pytest
 
 from sftgo_cli.data.sources import RawRow, ResolvedSource, read_rows, resolve_source, source_fingerprint
 from sftgo_cli.errors import UserError
-from sftgo_cli.recipe.schema import EvalSource, SourceSection
+from sftgo_cli.recipe.data_section import EvalSource, SourceSection
 
 ROWS = [{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d\ne"}]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()

@@ -11,7 +11,7 @@ import pytest
 
 from sftgo_cli.data.tokenizer import load_tokenizer, tokenizer_fingerprint
 from sftgo_cli.errors import UserError
-from sftgo_cli.recipe.schema import ModelSection
+from sftgo_cli.recipe.model_section import ModelSection
 
 
 def load(name: str, folder: Path) -> Any:

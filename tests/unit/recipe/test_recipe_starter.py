@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from sftgo_cli.recipe import starter
-from sftgo_cli.recipe.schema import Recipe, TrainingSection
+from sftgo_cli.recipe.schema import Recipe
 from sftgo_cli.recipe.starter import shipped_recipes, starter_recipe
+from sftgo_cli.recipe.training_section import TrainingSection
 
 
 def test_the_starter_loads_as_it_stands(load: Any, methods: Any) -> None:

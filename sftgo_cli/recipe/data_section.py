@@ -1,0 +1,58 @@
+"""The recipe's `data`: sources of rows, held-out sets, and how rows become tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sftgo_cli.recipe.field_types import Fraction, NonEmpty, OpenFraction, Positive, PositiveInt, SafeName
+from sftgo_cli.recipe.options import StrictModel
+
+Format = Literal["auto", "alpaca", "messages", "sharegpt", "prompt_completion", "text", "tokenized"]
+
+
+class SourceSection(StrictModel):
+    """One data source: where its rows are and how they are read."""
+
+    path: NonEmpty = Field(description="Hub id, local file or folder, or builtin:NAME")
+    name: str | None = Field(None, description="Configuration of a Hub data set")
+    split: str = Field("train", description="Split to read")
+    revision: str | None = Field(None, description="Branch, tag or commit on the Hub")
+    format: Format = Field("auto", description="Row format; auto finds it from the columns")
+    columns: dict[str, str] = Field(default_factory=dict, description="Our column name: the data's column name")
+    max_samples: PositiveInt | None = Field(None, description="Use at most the first N rows")
+
+
+class TrainSource(SourceSection):
+    """A training source; `weight` w draws floor(w n) of its n rows each epoch (w > 1 repeats)."""
+
+    weight: Positive = Field(1.0, description="Share of the source's rows drawn each epoch; above 1 repeats rows")
+
+
+class EvalSource(StrictModel):
+    """A named evaluation set: a source of its own, or a fraction held out of the training rows."""
+
+    path: NonEmpty | None = Field(None, description="Hub id, local file or folder, or builtin:NAME")
+    name: str | None = Field(None, description="Configuration of a Hub data set")
+    split: str = Field("train", description="Split to read")
+    revision: str | None = Field(None, description="Branch, tag or commit on the Hub")
+    format: Format = Field("auto", description="Row format; auto finds it from the columns")
+    columns: dict[str, str] = Field(default_factory=dict, description="Our column name: the data's column name")
+    max_samples: PositiveInt | None = Field(None, description="Use at most the first N rows")
+    fraction: OpenFraction | None = Field(None, description="Hold out this fraction of the training rows instead")
+
+
+class DataSection(StrictModel):
+    """Training and evaluation rows, and how they become tokens."""
+
+    train: list[TrainSource] = Field(min_length=1, description="Sources, mixed by weight")
+    eval: dict[SafeName, EvalSource] = Field(default_factory=dict, description="Named evaluation sets")
+    max_length: Annotated[int, Field(ge=2)] = Field(2048, description="Longest sample in tokens")
+    on_overlong: Literal["truncate", "drop", "error"] = Field("truncate", description="What happens to longer samples")
+    train_on: Literal["assistant", "completion", "all"] = Field("assistant", description="Which tokens are supervised")
+    chat_template: str | None = Field(None, description="Name of a shipped template, a .jinja file, or inline Jinja")
+    packing: bool = Field(True, description="Put several whole samples in one sequence of max_length")
+    max_unsupervised_fraction: Fraction = Field(
+        0.01, description="Refuse to train when more rows than this have no supervised token"
+    )
