@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sftgo_cli.curation.questions import CurationContext
 from sftgo_cli.curation.steps import Keep, Step, digest, results_of
-from sftgo_cli.data.formats import Sample
+from sftgo_cli.data.samples import Sample
 from sftgo_cli.progress import Work
 
 if TYPE_CHECKING:

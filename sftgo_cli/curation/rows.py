@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from sftgo_cli.curation.questions import Choice, Question
-from sftgo_cli.data.formats import ChatBody, Format, PairBody, Sample, detect_format, rename, to_sample
+from sftgo_cli.data.formats import to_sample
+from sftgo_cli.data.row_formats import Format, detect_format, rename
+from sftgo_cli.data.samples import ChatBody, PairBody, Sample
 from sftgo_cli.data.sources import RawRow, read_rows, resolve_source
 from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.data_section import EvalSource, TrainSource

@@ -11,7 +11,7 @@ from sftgo_cli.cache import CachedStage
 from sftgo_cli.columns import ROW_ID
 from sftgo_cli.curation.questions import CurationContext
 from sftgo_cli.curation.stage import ROWS, Curation
-from sftgo_cli.data.formats import Format
+from sftgo_cli.data.row_formats import Format
 from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.data_section import TrainSource
 from sftgo_cli.recipe.options import MethodChoice

@@ -25,7 +25,9 @@ from sftgo_cli.curation.questions import Choice, CurationContext
 from sftgo_cli.curation.rows import Row, chosen_values, read_source
 from sftgo_cli.curation.steps import digest
 from sftgo_cli.curation.workbench import Workbench
-from sftgo_cli.data.formats import Format, Sample, to_sample, used_columns
+from sftgo_cli.data.formats import to_sample
+from sftgo_cli.data.row_formats import Format, used_columns
+from sftgo_cli.data.samples import Sample
 from sftgo_cli.data.sources import RawRow, resolve_source, source_fingerprint
 from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.data_section import TrainSource

@@ -1,20 +1,16 @@
-"""Row formats: which one a data set has, found from its columns, and one raw row checked and read as a `Sample`.
+"""One raw row, checked and read as a `Sample`.
 
-A sample's body says how it becomes text: `ChatBody` (messages for a chat template), `PairBody` (one prompt and one
-response, with the text they give without a template), `TextBody`, `TokenBody` (already tokenized). Checks are strict
-and happen here, before any model is loaded: missing columns, wrong types, nulls, unknown roles and impossible weights
-are UserErrors that name row and column. An empty answer is no error: it is a body without an answer, dropped later and
-counted.
+Checks are strict and happen here, before any model is loaded: missing columns, wrong types, nulls, unknown roles and
+impossible weights are UserErrors that name row and column. An empty answer is no error: it is a body without an answer,
+dropped later and counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from sftgo_cli.data.cells import (
-    close_column,
     missing_column,
     read_integers,
     read_number,
@@ -31,30 +27,12 @@ from sftgo_cli.data.messages import (
     message_weights,
     read_tools,
 )
-from sftgo_cli.data.segments import Segment, is_segment_list, read_response
+from sftgo_cli.data.row_formats import REQUIRED, Format, rename
+from sftgo_cli.data.samples import ChatBody, PairBody, Sample, TextBody, TokenBody
+from sftgo_cli.data.segments import is_segment_list, read_response
 from sftgo_cli.data.sources import RawRow
 from sftgo_cli.errors import UserError
 
-Format = Literal["alpaca", "messages", "sharegpt", "prompt_completion", "text", "tokenized"]
-
-# In the order in which they are tried: what says most about the tokens wins.
-REQUIRED: dict[Format, tuple[str, ...]] = {
-    "tokenized": ("input_ids",),
-    "messages": ("messages",),
-    "sharegpt": ("conversations",),
-    "alpaca": ("instruction", "output"),
-    "prompt_completion": ("prompt", "completion"),
-    "text": ("text",),
-}
-OPTIONAL: dict[Format, tuple[str, ...]] = {
-    "tokenized": ("labels", "attention_mask"),
-    "messages": ("tools",),
-    "sharegpt": ("tools", "system"),
-    "alpaca": ("input",),
-    "prompt_completion": ("tools",),
-    "text": (),
-}
-EVERY_FORMAT = ("id", "loss_weight", "token_weights")
 # Stanford Alpaca's two prompts (github.com/tatsu-lab/stanford_alpaca, train.py); the answer follows without a space.
 ALPACA_WITH_INPUT = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "
@@ -66,112 +44,6 @@ ALPACA_WITHOUT_INPUT = (
     "Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Response:"
 )
-
-
-@dataclass(frozen=True)
-class ChatBody:
-    """Messages for a chat template. Those before `first_answer` are prompt; `weights` is one per message; `segments`
-    are those of the assistant messages that have some."""
-
-    messages: list[Message]
-    tools: list[dict[str, Any]] | None = None
-    first_answer: int = 0
-    weights: list[float] | None = None
-    segments: dict[int, tuple[Segment, ...]] = field(default_factory=dict)
-    template_kwargs: dict[str, Any] = field(default_factory=dict)  # the row's own variables of the chat template
-
-
-@dataclass(frozen=True)
-class PairBody:
-    """One prompt and its response; `plain_prompt` is the text before the response where there is no chat template;
-    `segments` are those of the response, if it came in some."""
-
-    prompt: str
-    response: str
-    plain_prompt: str
-    segments: tuple[Segment, ...] = ()
-
-
-@dataclass(frozen=True)
-class TextBody:
-    """Text that is supervised as a whole."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class TokenBody:
-    """Tokens as they are; `labels` None supervises all. `keep` marks the tokens that are not padding."""
-
-    input_ids: list[int]
-    labels: list[int] | None
-    keep: list[bool] | None
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One checked row. `token_weights` and `token_columns` are the user's own lists, one value per token of the row;
-    `row_columns` are the user's own numbers, one per row."""
-
-    row_id: str
-    where: str
-    body: ChatBody | PairBody | TextBody | TokenBody
-    loss_weight: float | None = None
-    token_weights: list[float] | None = None
-    token_columns: dict[str, list[float]] = field(default_factory=dict)
-    row_columns: dict[str, float] = field(default_factory=dict)
-
-
-def detect_format(columns: Sequence[str]) -> Format:
-    """The format whose required columns are all there.
-
-    Raises:
-        UserError: none is; lists the columns found, the formats known and the nearest names.
-    """
-    for name, required in REQUIRED.items():
-        if set(required) <= set(columns):
-            return name
-    known = "; ".join(f"{name}: {', '.join(required)}" for name, required in REQUIRED.items())
-    raise UserError(
-        f"no known format has the columns {', '.join(columns) or '(none)'}",
-        f"formats known: {known}",
-        _rename_hint(columns),
-    )
-
-
-def _rename_hint(columns: Sequence[str]) -> str:
-    """The renaming that completes the format which lacks the fewest columns."""
-    best: list[str] | None = None
-    for required in REQUIRED.values():
-        pairs = [(ours, ours if ours in columns else close_column(ours, columns)) for ours in required]
-        if all(theirs for _, theirs in pairs):
-            renamed = [f"{ours}: {theirs}" for ours, theirs in pairs if ours != theirs]
-            if best is None or len(renamed) < len(best):
-                best = renamed
-    if best:
-        return f"did you mean columns: {{{', '.join(best)}}}?"
-    return "map them with columns: {our name: your name}"
-
-
-def rename(values: Mapping[str, Any], columns_map: Mapping[str, str], where: str) -> dict[str, Any]:
-    """The row under our column names; a column that was renamed away no longer counts under its old name.
-
-    Raises:
-        UserError: a mapped column is not in the row.
-    """
-    if not columns_map:
-        return dict(values)
-    for theirs in columns_map.values():
-        if theirs not in values:
-            raise missing_column(theirs, values, where)
-    taken = set(columns_map.values())
-    kept = {name: value for name, value in values.items() if name not in taken and name not in columns_map}
-    return kept | {ours: values[theirs] for ours, theirs in columns_map.items()}
-
-
-def used_columns(fmt: Format) -> set[str]:
-    """Every column that this format reads; all others are ignored and named once."""
-    return {*REQUIRED[fmt], *OPTIONAL[fmt], *EVERY_FORMAT}
 
 
 def to_sample(

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from sftgo_cli.data.formats import ChatBody, PairBody, Sample, TextBody
+from sftgo_cli.data.samples import ChatBody, PairBody, Sample, TextBody
 from sftgo_cli.data.segments import GivenGroups, Segment, Stretch, cuts_within, joined
 from sftgo_cli.data.spans import ROLES, Span, answer_spans, content_span, message_regions, stop_marker
 from sftgo_cli.data.templates import ChatTemplate, has_answer, left_out, open_template, render

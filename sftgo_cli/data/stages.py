@@ -157,7 +157,7 @@ def held_out(train: Rows, fractions: dict[str, float], say: Say) -> tuple[Rows, 
 def _split(dataset: Dataset, key: str, name: str, fraction: float, say: Say) -> tuple[Dataset, Dataset, str]:
     from datasets import Dataset
 
-    from sftgo_cli.data.prepare import split_heldout
+    from sftgo_cli.data.holdout import split_heldout
 
     def build(folder: Path) -> None:
         for part, rows in zip(("train", "heldout"), split_heldout(dataset, fraction, HOLDOUT_SEED), strict=True):

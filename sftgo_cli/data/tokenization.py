@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sftgo_cli.columns import GIVEN_GROUPS, IGNORE_INDEX, NO_GROUP
-from sftgo_cli.data.formats import Sample, TokenBody
 from sftgo_cli.data.rendering import Rendered, no_roles
+from sftgo_cli.data.samples import Sample, TokenBody
 from sftgo_cli.data.segments import GivenGroups, first_characters, parts_of
 from sftgo_cli.errors import UserError
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from sftgo_cli.data.formats import ChatBody, PairBody, TextBody, TokenBody, detect_format, to_sample
+from sftgo_cli.data.formats import to_sample
+from sftgo_cli.data.row_formats import detect_format
+from sftgo_cli.data.samples import ChatBody, PairBody, TextBody, TokenBody
 from sftgo_cli.data.sources import RawRow
 from sftgo_cli.errors import UserError
 

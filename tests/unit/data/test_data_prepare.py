@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from sftgo_cli import columns
-from sftgo_cli.data import prepare
+from sftgo_cli.data import prepare, row_batches
+from sftgo_cli.data.holdout import split_heldout
 from sftgo_cli.data.preparation_report import DroppedRows, PreparationReport, refuse_unsupervised
-from sftgo_cli.data.prepare import Prepared, prepare_rows, split_heldout
+from sftgo_cli.data.prepare import Prepared, prepare_rows
 from sftgo_cli.data.sources import resolve_source
 from sftgo_cli.errors import EnvironmentProblem, UserError, UserErrors
 from sftgo_cli.recipe.data_section import DataSection, SourceSection, TrainSource
@@ -201,7 +202,7 @@ def test_faulty_rows_are_reported_together(bpe: Any, write_rows: Any) -> None:
     assert not (path.parent / "out.arrow").exists()
     with pytest.raises(UserErrors) as caught:
         run(write_rows([{"prompt": "a", "completion": None}] * 50), bpe)
-    assert len(caught.value.errors) == prepare.ERRORS_SHOWN
+    assert len(caught.value.errors) == row_batches.ERRORS_SHOWN
 
 
 def test_sources_without_usable_rows(bpe: Any, write_rows: Any) -> None:

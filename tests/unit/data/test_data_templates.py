@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sftgo_cli.data.formats import ChatBody, PairBody, Sample, TextBody
 from sftgo_cli.data.rendering import make_renderer, render_sample
+from sftgo_cli.data.samples import ChatBody, PairBody, Sample, TextBody
 from sftgo_cli.data.templates import SHIPPED, resolve_chat_template
 from sftgo_cli.errors import UserError
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sftgo_cli.data.formats import PairBody, Sample, TextBody, TokenBody
 from sftgo_cli.data.rendering import Rendered, make_renderer, render_sample
+from sftgo_cli.data.samples import PairBody, Sample, TextBody, TokenBody
 from sftgo_cli.data.tokenization import TokenRow, cut, encode_texts, encode_tokens, make_encoder
 from sftgo_cli.errors import UserError
 
@@ -153,7 +153,7 @@ def test_weights_multiply_and_zero_is_not_supervised(bpe: Any) -> None:
 
 
 def test_message_weight_times_token_weight(bpe: Any) -> None:
-    from sftgo_cli.data.formats import ChatBody
+    from sftgo_cli.data.samples import ChatBody
 
     talk = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}] * 2
     body = ChatBody(talk, weights=[1.0, 0.0, 1.0, 0.5])
@@ -172,7 +172,7 @@ def test_per_token_columns_of_the_wrong_length(bpe: Any, name: str) -> None:
 
 
 def test_weights_that_overflow_float32(bpe: Any) -> None:
-    from sftgo_cli.data.formats import ChatBody
+    from sftgo_cli.data.samples import ChatBody
 
     talk = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
     length = len(encode(bpe, ChatBody(talk), CHATML).input_ids)
