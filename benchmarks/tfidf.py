@@ -1,4 +1,4 @@
-"""TF-IDF scoring speed after tokenization, beside scikit-learn on the same tokens in the same run.
+"""TF-IDF scoring speed after tokenization, beside scikit-learn on the same tokens in the same run; and of `unit: word`.
 
     python benchmarks/tfidf.py [--tokens 10000000] [--runs 5]
 
@@ -6,15 +6,20 @@ Rows of log-normal length (mean about 200) with Zipf-distributed token ids of a 
 supervised; all sides score the supervised tokens. Interleaved runs, medians. sftgo reads Arrow and returns float32 scores
 per token. scikit-learn twice: `vectorizer` is its own way from documents (lists of tokens) to scores, TfidfVectorizer with
 an identity analyzer, the lists being made beforehand; `transformer` is the fastest use that we could make of it: a sparse
-count matrix built from the same arrays by numpy and scipy, TfidfTransformer, and the scores looked up per token.
+count matrix built from the same arrays by numpy and scipy, TfidfTransformer, and the scores looked up per token. Both
+compute `tf: count, idf: smooth`, which is timed beside the default (`tf: log, idf: plain`). `unit: word` reads the rows'
+texts too: every token here is a space and a word of letters, the more frequent the shorter.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import string
 import tempfile
 import time
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +43,10 @@ def make_rows(num_tokens: int, folder: Path) -> Dataset:
     generator = np.random.default_rng(0)
     lengths = np.clip(generator.lognormal(5.0, 0.8, size=num_tokens // 150), 8, 2048).astype(np.int64)
     lengths = lengths[: int(np.searchsorted(np.cumsum(lengths), num_tokens))]
+    words = np.array([f" {word_of(number)}" for number in range(VOCABULARY)], dtype=object)
+    sizes = np.array([len(word) for word in words])
     path = folder / "rows.arrow"
-    schema = features(["input_ids", "labels"]).arrow_schema
+    schema = features(["input_ids", "labels", "offsets", "text"]).arrow_schema
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         for start in range(0, len(lengths), 1000):
             part = lengths[start : start + 1000]
@@ -47,13 +54,37 @@ def make_rows(num_tokens: int, folder: Path) -> Dataset:
             ids = (generator.zipf(1.3, size=int(offsets[-1])) % VOCABULARY).astype(np.int32)
             place = np.arange(len(ids)) - np.repeat(offsets[:-1], part)
             labels = np.where(place < np.repeat(part // 2, part), -100, ids).astype(np.int32)
-            writer.write_batch(pa.record_batch([list_array(ids, offsets), list_array(labels, offsets)], schema=schema))
+            ends = np.cumsum(sizes[ids])
+            before = np.repeat((ends - sizes[ids])[offsets[:-1]], part)
+            pairs = np.stack([ends - sizes[ids] - before, ends - before], axis=1).astype(np.int32)
+            spans = pa.FixedSizeListArray.from_arrays(pa.array(pairs.ravel()), 2)
+            texts = ["".join(words[ids[first:last]]) for first, last in pairwise(offsets.tolist())]
+            lists = [
+                list_array(ids, offsets),
+                list_array(labels, offsets),
+                pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), spans),
+                pa.array(texts),
+            ]
+            writer.write_batch(
+                pa.record_batch(
+                    [array.cast(field.type) for array, field in zip(lists, schema, strict=True)], schema=schema
+                )
+            )
     return Dataset.from_file(str(path))
 
 
-def ours(rows: TokenTable) -> np.ndarray:
+def word_of(number: int) -> str:
+    """A different word of letters for every number; small numbers have short ones."""
+    letters = ""
+    while number or not letters:
+        number, digit = divmod(number, 26)
+        letters += string.ascii_lowercase[digit]
+    return letters
+
+
+def ours(rows: TokenTable, **options: Any) -> np.ndarray:
     """Scores of every token, NaN where not supervised."""
-    return np.concatenate(list(tfidf.score(rows, rows, tfidf.Options())))
+    return np.concatenate(list(tfidf.score(rows, rows, tfidf.Options(**options))))
 
 
 def scikit_learn(rows: TokenTable) -> np.ndarray:
@@ -98,13 +129,18 @@ def main() -> None:
     wait_for_quiet()
     before = machine()
     with tempfile.TemporaryDirectory() as folder:
-        rows = TokenTable([make_rows(arguments.tokens, Path(folder))], ("input_ids", "labels"))
+        dataset = make_rows(arguments.tokens, Path(folder))
+        rows = TokenTable([dataset], ("input_ids", "labels"))
+        worded = TokenTable([dataset], ("input_ids", "labels", "offsets"), ("text",))
         num_tokens = int(rows.lengths.sum())
         lists = documents(rows)
-        times: dict[str, list[float]] = {"sftgo": [], "transformer": [], "vectorizer": [], "write column": []}
+        names = ("default", "sftgo", "word", "transformer", "vectorizer", "write column")
+        times: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(arguments.runs):
-            seconds, scores = timed(ours, rows)
+            times["default"].append(timed(ours, rows)[0])
+            seconds, scores = timed(partial(ours, tf="count", idf="smooth"), rows)
             times["sftgo"].append(seconds)
+            times["word"].append(timed(partial(ours, unit="word"), worded)[0])
             seconds, expected = timed(scikit_learn, rows)
             times["transformer"].append(seconds)
             seconds, matrix = timed(vectorizer, lists)
@@ -127,7 +163,8 @@ def main() -> None:
         "runs": arguments.runs,
     }
     ratios = [
-        ratio("TF-IDF after tokenization, million tokens/s", rate["sftgo"] / 1e6, 10.0, at_most=False),
+        ratio("TF-IDF after tokenization, million tokens/s", rate["default"] / 1e6, 10.0, at_most=False),
+        ratio("TF-IDF with unit: word, million tokens/s", rate["word"] / 1e6, 2.0, at_most=False),
         ratio("TF-IDF against scikit-learn from token lists", rate["sftgo"] / rate["vectorizer"], 8.0, at_most=False),
         ratio(
             "TF-IDF against its transformer on numpy's counts", rate["sftgo"] / rate["transformer"], 1.0, at_most=False

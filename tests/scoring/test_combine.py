@@ -130,7 +130,7 @@ def test_parts_are_the_ordinary_cached_scores(tmp_path: Path, monkeypatch: pytes
         "name": "combine",
         "scorers": [
             {"name": "random", "weight": 1.0, "seed": 5},
-            {"name": "tfidf", "weight": 2.0, "unit": "word", "sublinear": False},
+            {"name": "tfidf", "weight": 2.0, "unit": "word", "tf": "log", "idf": "plain", "bm25": None},
         ],
     }
     again = written(tmp_path, json.dumps(loaded.resolved["scoring"]), "again.yaml")
