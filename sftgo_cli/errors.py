@@ -6,6 +6,7 @@ traceback appears only with `--debug`. Anything else that reaches the top is a b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 EXIT_OK = 0
@@ -16,17 +17,27 @@ EXIT_DIVERGED = 4
 EXIT_STATE = 5
 EXIT_INTERRUPTED = 75
 
+MAX_SHOWN = 20  # faults of one input; more help nobody at once
+HIDDEN = "***"
+_URL_USER = re.compile(r"(\w:/{1,3})[^\s/@'\"]+@")
+_ISSUED = re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|AKIA[A-Z0-9]{12,})")
+
+
+def masked(text: str) -> str:
+    """The text with user and password of URLs, and what looks like an issued access token, replaced by `***`."""
+    return _ISSUED.sub(HIDDEN, _URL_USER.sub(rf"\1{HIDDEN}@", text))
+
 
 class SftgoError(Exception):
-    """One line for the user: `what - where - what to do`; `where` and `fix` may be empty."""
+    """One line for the user: `what - where - what to do`; `where` and `fix` may be empty. Secrets are masked."""
 
     exit_code = EXIT_BUG
 
     def __init__(self, what: str, where: str = "", fix: str = "") -> None:
-        self.what = what
-        self.where = where
-        self.fix = fix
-        super().__init__(" - ".join(part for part in (what, where, fix) if part))
+        self.what = masked(what)
+        self.where = masked(where)
+        self.fix = masked(fix)
+        super().__init__(" - ".join(part for part in (self.what, self.where, self.fix) if part))
 
 
 class UserError(SftgoError):
@@ -36,11 +47,13 @@ class UserError(SftgoError):
 
 
 class UserErrors(UserError):
-    """Several faults of one input, reported at once, one line each (exit 2)."""
+    """Several faults of one input, reported at once, one line each, the first 20 of them (exit 2)."""
 
     def __init__(self, errors: Sequence[UserError]) -> None:
         self.errors = list(errors)
-        super().__init__("\n".join(str(error) for error in errors))
+        lines = [str(error) for error in errors[:MAX_SHOWN]]
+        rest = len(errors) - len(lines)
+        super().__init__("\n".join([*lines, *([f"and {rest:,} more"] if rest else [])]))
 
 
 class EnvironmentProblem(SftgoError):

@@ -89,7 +89,7 @@ def method_choice(
     place = checker.place(path)
     section = kind or str(path[0])
     if not isinstance(value, dict):
-        what = f"{dotted(path)}: expected a method's name or keys with values, found {found(value, place.text)}"
+        what = f"{dotted(path)}: expected a method's name or keys with values, found {found(value, place.text, path)}"
         faults.append(Fault(what, place.value, f"choose from {', '.join(checker.methods.names(section))}", path))
         return MethodChoice(name="", options=None)
     name = value.pop("name", default)
@@ -134,7 +134,7 @@ def _no_method(name: Any, section: str, path: KeyPath, checker: Checker) -> Faul
     if name is None:
         what = f"{dotted(path)} is missing"
     else:
-        what = f"{dotted(path)}: no such method, found {found(name, place.text)}"
+        what = f"{dotted(path)}: no such method, found {found(name, place.text, path)}"
     close = nearest(name, known) if isinstance(name, str) else None
     listed = f"choose from {', '.join(known)}" if known else "there is none to choose"
     return Fault(what, place.value, f"did you mean {close}? ({listed})" if close else listed, path)
@@ -186,7 +186,7 @@ def _translated(
         full = (*prefix, *path)
         if error["type"] == "extra_forbidden":
             valid = valid_keys(model, path[:-1]) + (_choice_keys(prefix) if method and len(path) == 1 else [])
-            what, fix = unknown_key(full, valid, method, checker.methods)
+            what, fix = unknown_key(full, valid, method, checker.methods, _value(data, path))
             faults.append(Fault(what, checker.place(full).key, fix, full))
         elif error["type"] == "missing":
             faults.append(_missing((*full, error["loc"][-1]), checker))

@@ -14,6 +14,7 @@ from sftgo_cli.recipe.check import Checker, method_choice
 from sftgo_cli.recipe.faults import Fault, raise_faults
 from sftgo_cli.recipe.input_paths import moved
 from sftgo_cli.recipe.load import LoadedRecipe
+from sftgo_cli.recipe.messages import without_secrets
 from sftgo_cli.recipe.node import KeyPath, Place, Position, places, plain
 from sftgo_cli.recipe.options import MethodChoice
 from sftgo_cli.recipe.unknown_keys import MethodTables, part_keys
@@ -26,7 +27,7 @@ def read_choices(text: str, flag: str, section: str, loaded: LoadedRecipe, metho
     Raises:
         UserError, UserErrors: no YAML list, no such method, or options that are wrong or missing.
     """
-    at = Position(f"command line: {flag} '{text}'")
+    at = Position(f"command line: {flag} '{without_secrets(text)}'")
     faults: list[Fault] = []
     node = parse_yaml(f"[{text}]", at, Path.cwd(), faults)
     raise_faults(faults, "")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from sftgo_cli.errors import nearest
+from sftgo_cli.errors import HIDDEN, masked, nearest
 from sftgo_cli.recipe.faults import Fault
 from sftgo_cli.recipe.node import KeyPath, Place, dotted
 
@@ -42,8 +43,23 @@ PATTERNS = {
 }
 
 
-def found(value: Any, text: str | None) -> str:
-    """What stands in the recipe, in words."""
+_SECRETS = (
+    r"(?<!eos_)(?<!bos_)(?<!pad_)(?<!unk_)token|secret|password|passwd|passphrase"
+    r"|(?:api|access|private)[_-]?key|credentials?"
+)
+SECRET_KEY = re.compile(rf"(?:{_SECRETS})$", re.IGNORECASE)
+SECRET_PAIR = re.compile(rf"((?:{_SECRETS})['\"]?\s*[=:]\s*)(['\"][^'\"]*['\"]?|[^\s,;&}}\]'\"]+)", re.IGNORECASE)
+
+
+def without_secrets(text: str) -> str:
+    """A command-line text with the values of keys that look like secrets (`hub_token=...`) replaced by `***`."""
+    return SECRET_PAIR.sub(rf"\1{HIDDEN}", text)
+
+
+def found(value: Any, text: str | None, path: KeyPath = ()) -> str:
+    """What stands in the recipe at `path`, in words; never what a key that looks like a secret holds."""
+    if any(isinstance(key, str) and SECRET_KEY.search(key) for key in path) and isinstance(value, str | int | float):
+        return f"a value ({HIDDEN})"
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -51,6 +67,7 @@ def found(value: Any, text: str | None) -> str:
     if isinstance(value, int | float):
         return f"the number {text or value}"[:60]
     if isinstance(value, str):
+        value = masked(value)  # before it is cut
         return f"the text {value if len(value) <= 40 else value[:37] + '...'!r}"
     return "a list" if isinstance(value, list | tuple) else "keys with values"
 
@@ -71,7 +88,7 @@ def _wrong_type(path: KeyPath, errors: Sequence[ErrorDetails], value: Any, place
     if choices:
         kinds.append("one of " + ", ".join(choices))
     expected = " or ".join(dict.fromkeys(kinds))
-    what = f"{dotted(path)}: expected {expected}, found {found(value, place.text)}"
+    what = f"{dotted(path)}: expected {expected}, found {found(value, place.text, path)}"
     return Fault(what, place.value, _type_fix(errors, choices, value, place), path)
 
 
@@ -101,14 +118,14 @@ def _other(path: KeyPath, error: ErrorDetails, value: Any, place: Place) -> Faul
     if kind in RANGES:
         key, words = RANGES[kind]
         bound = f"{context[key]:g}"
-        what = f"{name}: must be {words} {bound}, found {found(value, place.text)}"
+        what = f"{name}: must be {words} {bound}, found {found(value, place.text, path)}"
         return Fault(what, place.value, f"give a number {words} {bound}", path)
     if kind == "finite_number":
         return Fault(f"{name}: must be a finite number", place.value, "write a number such as 0.1", path)
     if kind == "string_pattern_mismatch" and context.get("pattern") in PATTERNS:
         what, fix = PATTERNS[context["pattern"]]
         is_key = error["loc"][-1:] == ("[key]",)
-        shown = f"the name {path[-1]!r}" if is_key else f"{name}: {value!r}"
+        shown = f"the name {path[-1]!r}" if is_key else f"{name}: {_shown(value, path)}"
         return Fault(f"{shown} {what}", place.key if is_key else place.value, fix, path)
     if kind == "string_too_long":
         fix = f"use at most {context['max_length']} characters"
@@ -117,6 +134,10 @@ def _other(path: KeyPath, error: ErrorDetails, value: Any, place: Place) -> Faul
         return Fault(f"{name}: {_length_words(kind, context)}", place.value, "change the list", path)
     reason = str(context.get("error") or error["msg"])
     return Fault(f"{name}: {' '.join(reason.split())}" if name else reason, place.value, "change this value", path)
+
+
+def _shown(value: Any, path: KeyPath) -> str:
+    return HIDDEN if any(isinstance(key, str) and SECRET_KEY.search(key) for key in path) else repr(value)
 
 
 def _length_words(kind: str, context: Mapping[str, Any]) -> str:

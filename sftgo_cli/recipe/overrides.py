@@ -14,6 +14,7 @@ from pathlib import Path
 from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.faults import Fault
 from sftgo_cli.recipe.merging import METHOD_SECTIONS, merged, written_out
+from sftgo_cli.recipe.messages import without_secrets
 from sftgo_cli.recipe.node import KeyPath, Node, Position, dotted
 from sftgo_cli.recipe.scalars import scalar
 from sftgo_cli.recipe.yaml_positions import MAX_BYTES, MAX_DEPTH, parse_yaml
@@ -28,7 +29,8 @@ def overridden(root: Node, overrides: Sequence[str], faults: list[Fault]) -> Nod
     other one, and `tuning.r=4 tuning=lora` must mean the same as `tuning=lora tuning.r=4`.
     """
     for text in sorted(overrides, key=lambda text: not _chooses_method(text)):
-        at = Position(f"command line: {text}" if len(text) <= 200 else f"command line: {text[:200]}...")
+        shown = without_secrets(text)
+        at = Position(f"command line: {shown}" if len(shown) <= 200 else f"command line: {shown[:200]}...")
         key, equals, value = text.partition("=")
         parts = key.strip().split(".")
         if not equals or not all(parts):

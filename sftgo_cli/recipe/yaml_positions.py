@@ -1,6 +1,6 @@
 """Safe YAML reading into `Node` trees: plain data only, every value with its position, hostile files refused quickly.
 
-Refused with one line and a position: files over 1 MB, invalid UTF-8, control characters, tags, self references, alias
+Refused with one line and a position: files over 64 KiB, invalid UTF-8, control characters, tags, self references, alias
 expansion or content beyond `MAX_NODES` values, nesting beyond `MAX_DEPTH`, several documents, a top level that is not a
 mapping. Anchors and aliases within these limits work. Merge keys (`<<`) are refused: `extends` and plain aliases do
 their job without a second precedence rule. Duplicate and merge keys are collected, so that they are reported together
@@ -22,7 +22,7 @@ from sftgo_cli.recipe.faults import Fault
 from sftgo_cli.recipe.node import Node, Position
 from sftgo_cli.recipe.scalars import scalar
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 64 * 1024
 MAX_DEPTH = 100
 MAX_NODES = 10_000
 
