@@ -136,6 +136,17 @@ def load_trained_model(folder: Path, section: ModelSection, recipe_dir: Path, dt
     return trained
 
 
+def check_embeds(model: PreTrainedModel, num_tokens: int, where: str) -> None:
+    """Raises UserError when a tokenizer of so many tokens gives ids that the model has no embedding for."""
+    embedded = model.get_input_embeddings().weight.shape[0]
+    if num_tokens > embedded:
+        raise UserError(
+            f"the tokenizer has {num_tokens} tokens, the model embeds {embedded}",
+            where,
+            "use the tokenizer that belongs to the model, or resize the model's embeddings and save it",
+        )
+
+
 def max_positions(section: ModelSection, recipe_dir: Path) -> int | None:
     """The model's longest context in tokens, or None when its configuration does not say."""
     return configured_number(section, recipe_dir, "max_position_embeddings")

@@ -94,7 +94,7 @@ def generate(
     tokenizer.chat_template = resolve_chat_template(recipe.data.chat_template, tokenizer, loaded.source_dir)
     say(f"completing with {f'the trained model of {run}' if run else f'the base model {recipe.model.name_or_path}'}")
     wrapping = prompt_format_of(tokenizer.chat_template is not None, row_formats(run) if run else [], raw)
-    model, _ = load_for_inference(recipe, loaded.source_dir, run)
+    model, _ = load_for_inference(recipe, loaded.source_dir, run, len(tokenizer))
     with Progress(console=console, disable=not console.is_terminal or len(prompts) < 2, transient=True) as progress:
         task = progress.add_task("generating", total=len(prompts))
         return complete(model, tokenizer, prompts, decoding, wrapping, lambda count: progress.advance(task, count))

@@ -4,7 +4,7 @@
 
 Every row is read alone from its beginning, position ids 0, 1, ... Rows of similar length form right-padded batches of a
 bounded number of tokens, only up to the last token that a supervised one is predicted from; logits are made for the
-supervised positions only, a slice at a time.
+supervised positions only, a slice at a time, where the loss head (losses/head.py) fits the architecture.
 """
 
 from __future__ import annotations
@@ -24,13 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import torch
-    from torch import Tensor
 
     from sftgo_cli.data.rows import TokenChunk
-
-LOGITS_PER_SLICE = 1 << 24  # 64 MiB in float32, a few times that while the log-sum-exp runs
-CHECK_TOKENS = 16
-CHECK_TOLERANCE = 2e-2  # bfloat16 logits of two batch shapes differ by rounding; a missing scale or cap by far more
 
 
 class NllOptions(MethodOptions):
@@ -83,6 +78,9 @@ def token_nll(model: Any, chunk: TokenChunk, batch_tokens: int, where: str) -> n
     import numpy as np
     import torch
 
+    from sftgo_cli.losses import head
+
+    head.attach(model)
     nll_N = np.full(int(chunk.row_offsets[-1]), np.nan, dtype=np.float32)
     with torch.inference_mode():
         for batch in batches_of(chunk, batch_tokens):
@@ -129,7 +127,10 @@ def _batch(chunk: TokenChunk, starts_B: npt.NDArray[np.int64], lengths_B: npt.ND
 
 
 def _check_fits(model: Any, batch: Batch, where: str) -> None:
-    length, context = batch.input_ids_BT.shape[1], getattr(model.config, "max_position_embeddings", None)
+    length, context = (
+        batch.input_ids_BT.shape[1],
+        getattr(model.config.get_text_config(), "max_position_embeddings", None),
+    )
     if context is not None and length > context:
         raise UserError(f"a row has {length} tokens, the model's context is {context}", where, "lower data.max_length")
     known = model.get_input_embeddings().weight.shape[0]
@@ -145,61 +146,31 @@ def _batch_nll(model: Any, batch: Batch, targets_N: npt.NDArray[np.int32]) -> np
     import numpy as np
     import torch
 
+    from sftgo_cli.losses.head import losses_at
+
     device = model.get_input_embeddings().weight.device
     inputs = {"input_ids": torch.from_numpy(batch.input_ids_BT).to(device)}
     if not batch.read_BT.all():
         inputs["attention_mask"] = torch.from_numpy(batch.read_BT.astype(np.int64)).to(device)
-    states_BTH = getattr(model, model.base_model_prefix)(**inputs, use_cache=False).last_hidden_state
-    states_NH = states_BTH[torch.from_numpy(batch.predicts_BT).to(device)]
-    nll_N = head_nll(model, states_NH, torch.from_numpy(targets_N.astype(np.int64)).to(device))
-    return np.asarray(nll_N.cpu().numpy())
-
-
-def head_nll(model: Any, states_NH: Tensor, targets_N: Tensor) -> Tensor:
-    """float32[N]: NLL of the targets from the backbone's last hidden states, at most LOGITS_PER_SLICE logits at a time."""
-    import torch
-    from torch.nn import functional
-
-    from sftgo_cli.losses.logits import transform_of
-
-    head, transform = model.get_output_embeddings(), transform_of(model.config)
-    step = max(1, LOGITS_PER_SLICE // model.get_input_embeddings().weight.shape[0])
-    parts = [states_NH.new_zeros(0, dtype=torch.float32)]
-    for start in range(0, len(targets_N), step):
-        logits_NV = transform(head(states_NH[start : start + step])).float()
-        parts.append(functional.cross_entropy(logits_NV, targets_N[start : start + step], reduction="none"))
-    return torch.cat(parts)
+    predicts_BT = torch.from_numpy(batch.predicts_BT).to(device)
+    nll_N = losses_at(model, inputs, predicts_BT, torch.from_numpy(targets_N.astype(np.int64)).to(device))
+    return np.asarray(nll_N.float().cpu().numpy())
 
 
 def check_model(model: Any, where: str) -> None:
-    """Check on a few tokens that `token_nll` equals cross-entropy on the model's own logits.
+    """Attach the loss head and verify on a few tokens that `token_nll` equals cross-entropy on the model's own logits.
 
     Raises:
-        UserError: they differ, or the model has no separable backbone and head.
+        UserError: the model is not causal, or its losses are not finite.
     """
     import numpy as np
-    import torch
-    from torch.nn import functional
 
     from sftgo_cli.data.rows import TokenChunk
+    from sftgo_cli.losses import head, head_probe
 
-    fix = "use a causal language model (AutoModelForCausalLM) with an lm_head"
-    if model.get_output_embeddings() is None or not hasattr(model, model.base_model_prefix):
-        raise UserError(f"{type(model).__name__} has no separable backbone and language-model head", where, fix)
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    ids = (np.arange(CHECK_TOKENS) % vocabulary).astype(np.int32)
-    chunk = TokenChunk(0, np.array([0, CHECK_TOKENS]), {INPUT_IDS: ids, LABELS: ids})
-    got = torch.from_numpy(token_nll(model, chunk, CHECK_TOKENS, where)[1:])
-    tokens = torch.from_numpy(ids.astype(np.int64)).to(model.get_input_embeddings().weight.device)
-    with torch.inference_mode():
-        logits_TV = model(input_ids=tokens[None]).logits[0, :-1].float()
-        expected = functional.cross_entropy(logits_TV, tokens[1:], reduction="none").cpu()
-    difference = float((got - expected).abs().max())
-    if not bool(torch.isfinite(expected).all()):
+    head.attach(model)
+    head_probe.fit(model, where)
+    ids = head_probe.probe_ids(model)[0].cpu().numpy().astype(np.int32)
+    chunk = TokenChunk(0, np.array([0, len(ids)]), {INPUT_IDS: ids, LABELS: ids})
+    if not np.isfinite(token_nll(model, chunk, len(ids), where)[1:]).all():
         raise UserError("the model's losses are not finite", where, "check its weights, or try scoring.dtype: float32")
-    if not difference <= CHECK_TOLERANCE * max(1.0, float(expected.abs().max())):
-        raise UserError(
-            f"{type(model).__name__} computes its logits in a way that is not known (NLLs differ by {difference:.3g})",
-            where,
-            "use another architecture; this one needs a logit transform in losses/head.py",
-        )

@@ -1,11 +1,15 @@
 """The loss head: a causal LM's forward that returns per-token losses of supervised positions instead of logits.
 
 `attach(model)` replaces the instance's `forward`, before PEFT and wrapping. Called with `supervised_labels` it runs the
-backbone, selects the positions whose next token is supervised, and calls `lm_head(hidden, targets)`, whose own `forward`
-is replaced too, so that sharding hooks (FSDP, ZeRO-3) fire on the head. Called without, the original forward runs:
-generation and evaluation by other tools see no difference. `probe(model)` compares the two on a few tokens.
+model's own forward with the head taken out, so that whatever the architecture does to its hidden states is done; selects
+the positions whose next token is supervised; and calls `lm_head(hidden, targets)`, whose own `forward` is replaced too,
+so that sharding hooks (FSDP, ZeRO-3) fire on the head. Called without, the original forward runs: generation and
+evaluation by other tools see no difference.
 
     nll_N[i] = logsumexp(z_i) - z_i[target_i],   z = cap(scale * hidden W^T + b),  float32 (float64 for float64 models)
+
+What the architecture does to its logits after the head (scale, cap) is read from the configuration here, and found out
+and verified by `head_probe.fit`. Where no such rule is found, the model's own logits of all positions are used.
 
 Three ways through the head: with `weighing` the fused one (fused_head.py), which returns the micro-batch's loss with its
 gradients already computed; without gradients chunk by chunk; and, for gradients of the losses themselves, whole logits.
@@ -13,74 +17,138 @@ gradients already computed; without gradients chunk by chunk; and, for gradients
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor, nn
+
 from sftgo_cli.columns import IGNORE_INDEX
 from sftgo_cli.errors import UserError
+from sftgo_cli.losses import fused_head
+from sftgo_cli.losses.fused_head import Weighing
 from sftgo_cli.losses.logits import LogitTransform, token_terms, transform_of
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-    from sftgo_cli.losses.fused_head import Weighing
     from sftgo_cli.losses.logits import Reference
 
-PROBE_TOKENS = 16
-PROBE_TOLERANCE = 2e-2  # bf16 logits of two code paths differ by rounding; a missing scale or cap by far more
+ROUTE = "_sftgo_head"  # the model's attribute that holds its HeadRoute
+
+
+@dataclass
+class HeadRoute:
+    """How a model's losses are computed. `head_name`: the output head among its modules; None for whole logits."""
+
+    head_name: str | None
+    transform: LogitTransform
+    forward: Callable[..., Any] | None  # the instance's own before `attach`; None: its class's
+    parameters: frozenset[str]  # what the model's forward takes by name
+    takes_more: bool  # and whether it takes any other name
+
+    def accepted(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the inputs that the model's forward takes."""
+        return {name: value for name, value in inputs.items() if self.takes_more or name in self.parameters}
 
 
 def attach(model: nn.Module) -> None:
     """Give `model` (a causal LM instance) the loss forward; doing it twice changes nothing.
 
     Raises:
-        UserError: the model has no separable language-model head.
+        UserError: it is no causal language model of transformers.
     """
-    import torch
-
-    if getattr(model, "_sftgo_head", False):
+    if isinstance(getattr(model, ROUTE, None), HeadRoute):
         return
-    embeddings: Any = getattr(model, "get_output_embeddings", lambda: None)
-    head = embeddings()
-    backbone_name = getattr(model, "base_model_prefix", "")
-    if head is None or not hasattr(model, backbone_name):
+    config: Any = getattr(model, "config", None)
+    if config is None:
         raise UserError(
             f"{type(model).__name__} has no separable backbone and language-model head",
             "model.name_or_path",
             "use a causal language model (AutoModelForCausalLM) with an lm_head",
         )
-    transform = transform_of(model.config)
-    original_head, original_forward = head.forward, model.forward
+    signature = inspect.signature(model.forward)
+    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    route = HeadRoute(
+        head_name=_head_name(model),
+        transform=transform_of(config.get_text_config()),
+        forward=model.forward if "forward" in vars(model) else None,
+        parameters=frozenset(signature.parameters),
+        takes_more=inspect.Parameter.VAR_KEYWORD in kinds,
+    )
+    if route.head_name is not None:
+        head: Any = model.get_submodule(route.head_name)
+        uncompiled: Any = torch.compiler.disable  # the head's chunks depend on the rows
+        head.forward = MethodType(uncompiled(_head_forward(vars(head).get("forward"))), head)
+    setattr(model, ROUTE, route)
+    model.forward = MethodType(_forward_like(signature), model)
 
-    def head_forward(self: Any, hidden: Tensor, targets_N: Tensor | None = None, **asked: Any) -> Any:
+
+def route_of(model: Any) -> HeadRoute:
+    """How the losses of a model with its loss head attached are computed."""
+    route: HeadRoute = getattr(model, ROUTE)
+    return route
+
+
+def _head_name(model: Any) -> str | None:
+    """The name of the output embeddings among the model's modules, None where there are none of its own."""
+    try:
+        head = model.get_output_embeddings()
+    except (AttributeError, NotImplementedError):
+        return None
+    if head is None or head is model.get_input_embeddings():
+        return None
+    return next((name for name, module in model.named_modules() if module is head), None)
+
+
+def _head_forward(own: Callable[[Tensor], Tensor] | None) -> Callable[..., Any]:
+    """The head's forward, with targets the losses. `own`: what was set on the instance, such as a device hook."""
+
+    def forward(self: Any, hidden: Tensor, targets_N: Tensor | None = None, **asked: Any) -> Any:
         if targets_N is None:
-            return original_head(hidden)
-        return _head_losses(self, original_head, hidden, targets_N, transform, **asked)
+            return type(self).forward(self, hidden) if own is None else own(hidden)
+        return _head_losses(self, own or MethodType(type(self).forward, self), hidden, targets_N, **asked)
+
+    return forward
+
+
+def _forward_like(signature: inspect.Signature) -> Callable[..., Any]:
+    """The loss forward under the signature of the model's own: transformers' generation asks which inputs it takes."""
 
     def forward(self: Any, *args: Any, supervised_labels: Tensor | None = None, **kwargs: Any) -> Any:
         if supervised_labels is None:
-            return original_forward(*args, **kwargs)
-        return _loss_forward(self, getattr(self, backbone_name), head, supervised_labels, *args, **kwargs)
+            return own_forward(self, *args, **kwargs)
+        mask_BT = nn.functional.pad(supervised_labels[:, 1:] != IGNORE_INDEX, (0, 1))
+        targets_N = supervised_labels[:, 1:][mask_BT[:, :-1]]
+        return _loss_forward(self, mask_BT, targets_N, *args, **kwargs)
 
-    uncompiled: Any = torch.compiler.disable  # the head's chunks depend on the rows
-    head.forward = MethodType(uncompiled(head_forward), head)
-    model.forward = MethodType(forward, model)
-    model._sftgo_head = True  # type: ignore[assignment]
+    own = list(signature.parameters.values())
+    extra = inspect.Parameter("supervised_labels", inspect.Parameter.KEYWORD_ONLY, default=None)
+    place = len(own) - bool(own and own[-1].kind is inspect.Parameter.VAR_KEYWORD)
+    own = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY), *own[:place], extra, *own[place:]]
+    forward.__signature__ = signature.replace(parameters=_ordered(own))  # type: ignore[attr-defined]
+    return forward
+
+
+def _ordered(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    return sorted(parameters, key=lambda parameter: parameter.kind)
+
+
+def own_forward(model: Any, *args: Any, **inputs: Any) -> Any:
+    """The outputs of the model's forward as it was before `attach`."""
+    own = route_of(model).forward
+    return type(model).forward(model, *args, **inputs) if own is None else own(*args, **inputs)
 
 
 def is_plain_linear(head: Any) -> bool:
     """Whether the head is a matrix (and a bias) and nothing else, so that the chunked paths know what it computes."""
-    from torch import nn
-
     return type(head).forward is nn.Linear.forward
 
 
 def _head_losses(
     head: Any,
-    original_head: Any,
+    logits_of: Callable[[Tensor], Tensor],
     hidden_NH: Tensor,
     targets_N: Tensor,
     transform: LogitTransform,
@@ -88,19 +156,26 @@ def _head_losses(
     terms: Sequence[str] = (),
     reference: Reference | None = None,
 ) -> dict[str, Tensor]:
-    import torch
-
-    from sftgo_cli.losses import fused_head
-
     plain = (hidden_NH, head.weight, head.bias, targets_N, transform) if is_plain_linear(head) else None
     if weighing is not None and plain is not None:
         loss, nll_N = fused_head.weighed_loss(*plain, weighing, compute_type(hidden_NH))
         return {"loss": loss, "nll": nll_N}
     if not torch.is_grad_enabled() and plain is not None:
         return fused_head.terms_without_graph(*plain, compute_type(hidden_NH), terms, reference)
+    return _whole_losses(transform(logits_of(hidden_NH)), targets_N, weighing, terms, reference)
+
+
+def _whole_losses(
+    logits_NV: Tensor,
+    targets_N: Tensor,
+    weighing: Weighing | None = None,
+    terms: Sequence[str] = (),
+    reference: Reference | None = None,
+) -> dict[str, Tensor]:
+    """By autograd on logits that are there."""
     if weighing is not None:
         terms, reference = weighing.terms, weighing.reference
-    values = token_terms(transform(original_head(hidden_NH)), targets_N, terms, reference)
+    values = token_terms(logits_NV, targets_N, terms, reference)
     if weighing is None:
         return values
     return {"loss": weighing.loss_of(0, len(targets_N), values), "nll": values["nll"].detach()}
@@ -108,39 +183,102 @@ def _head_losses(
 
 def compute_type(hidden: Tensor) -> torch.dtype:
     """The type in which matrix products run here: autocast's, else the hidden states' own."""
-    import torch
-
     device = hidden.device.type
     if torch.is_autocast_enabled(device) and hidden.dtype != torch.float64:
         return torch.get_autocast_dtype(device)
     return hidden.dtype
 
 
+class HeadTap(nn.Module):
+    """Stands in for the head while the model's forward runs: keeps the hidden states, and gives a single logit."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.hidden: list[Tensor] = []
+        object.__setattr__(self, "head", head)  # not as a submodule: its parameters stay the model's
+
+    def __getattr__(self, name: str) -> Any:
+        """What the model asks its head for besides logits, such as the type of its weight."""
+        return getattr(vars(self)["head"], name)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """The place of the logits: one number per position, [..., 1]."""
+        self.hidden.append(hidden)
+        return hidden[..., :1]
+
+
+class HeadFeed(HeadTap):
+    """Gives known numbers as logits, float64[1, T, 1], over and over."""
+
+    numbers: tuple[float, ...] = ()
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """The numbers, one per position."""
+        given = [self.numbers[place % len(self.numbers)] for place in range(hidden.shape[1])]
+        return torch.tensor(given, dtype=torch.float64, device=hidden.device)[None, :, None]
+
+
+def tapped(model: Any, tap_of: Callable[[nn.Module], HeadTap], *args: Any, **inputs: Any) -> tuple[HeadTap, Any]:
+    """The outputs of the model's own forward with a tap in the place of its head; and the tap."""
+    parent_name, _, leaf = str(route_of(model).head_name).rpartition(".")
+    parent = model.get_submodule(parent_name)
+    head = parent._modules[leaf]
+    tap = tap_of(head)
+    parent._modules[leaf] = tap  # not setattr: nothing that watches the module's attributes should see it
+    try:
+        return tap, own_forward(model, *args, **inputs)
+    finally:
+        parent._modules[leaf] = head
+
+
+def hidden_states(model: Any, *args: Any, **inputs: Any) -> tuple[Tensor, Any]:
+    """What the model hands to its head [B, T, H], and its other outputs.
+
+    Raises:
+        ValueError: it does not call its head exactly once.
+    """
+    tap, outputs = tapped(model, HeadTap, *args, **inputs)
+    if len(tap.hidden) != 1:
+        raise ValueError(f"{type(model).__name__} calls its head {len(tap.hidden)} times")
+    return tap.hidden[0], outputs
+
+
 def _loss_forward(
     model: Any,
-    backbone: Any,
-    head: Any,
-    labels_BT: Tensor,
+    mask_BT: Tensor,
+    targets_N: Tensor,
     *args: Any,
     weighing: Weighing | None = None,
     terms: Sequence[str] = (),
     reference: Reference | None = None,
     **kwargs: Any,
 ) -> dict[str, Any]:
+    route = route_of(model)
     kwargs.setdefault("use_cache", False)
-    mixture = bool(getattr(model.config, "output_router_logits", False))
+    mixture = bool(getattr(model.config.get_text_config(), "output_router_logits", False))
     if mixture:
         kwargs["output_router_logits"] = True
-    outputs = backbone(*args, **kwargs)
-    hidden_NH, targets_N = select_supervised(outputs.last_hidden_state, labels_BT)
-    result: dict[str, Any] = dict(head(hidden_NH, targets_N, weighing=weighing, terms=terms, reference=reference))
-    if mixture:
-        balance = sys.modules[type(model).__module__].load_balancing_loss_func
-        experts = model.num_experts if hasattr(model, "num_experts") else model.config.num_local_experts
-        per_token = model.config.num_experts_per_tok
-        auxiliary = balance(outputs.router_logits, experts, per_token, kwargs.get("attention_mask"))
-        result["auxiliary_loss"] = model.config.router_aux_loss_coef * auxiliary
+    kwargs = route.accepted(kwargs)
+    asked: dict[str, Any] = {"weighing": weighing, "terms": terms, "reference": reference}
+    if route.head_name is None:
+        outputs = own_forward(model, *args, **kwargs)
+        result: dict[str, Any] = dict(_whole_losses(outputs.logits[mask_BT], targets_N, **asked))
+    else:
+        hidden_BTH, outputs = hidden_states(model, *args, **kwargs)
+        head = model.get_submodule(route.head_name)
+        if vars(head).get("forward") is None:  # peft has wrapped the head since: its logits come from the wrapper
+            result = dict(_whole_losses(route.transform(head(hidden_BTH[mask_BT])), targets_N, **asked))
+        else:
+            result = dict(head(hidden_BTH[mask_BT], targets_N, transform=route.transform, **asked))
+    if mixture and getattr(outputs, "aux_loss", None) is not None:
+        result["auxiliary_loss"] = _auxiliary_weight(model.config.get_text_config()) * outputs.aux_loss
     return result
+
+
+def _auxiliary_weight(config: Any) -> float:
+    """How much the balance of a mixture's experts counts beside the loss."""
+    named = (getattr(config, name, None) for name in ("router_aux_loss_coef", "aux_loss_coef"))
+    return float(next((weight for weight in named if weight is not None), 0.0))
 
 
 def select_supervised(hidden_BTH: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,43 +291,21 @@ def select_supervised(hidden_BTH: Tensor, labels_BT: Tensor) -> tuple[Tensor, Te
     return hidden_BTH[:, :-1][mask_BT], targets_BT[mask_BT]
 
 
+def losses_at(model: Any, inputs: Mapping[str, Any], predicts_BT: Tensor, targets_N: Tensor) -> Tensor:
+    """NLL float32[N] in nats of the targets, predicted at the positions where `predicts_BT` is true, rows first."""
+    with torch.no_grad():
+        result: Tensor = _loss_forward(model, predicts_BT, targets_N, **inputs)["nll"]
+    return result
+
+
 def reference_of(model: Any, inputs: Mapping[str, Any], labels_BT: Tensor) -> Reference:
     """What `reference_kl` needs of a frozen model: its hidden states at the supervised positions [N, H], and the
-    function that turns rows of them into its logits."""
-    import torch
-
-    head, transform = model.get_output_embeddings(), transform_of(model.config)
+    function that turns rows of them into its logits. Where the whole logits are used, these and the identity."""
+    route = route_of(model)
+    fed = route.accepted({**inputs, "use_cache": False})
     with torch.no_grad():
-        outputs = getattr(model, model.base_model_prefix)(**inputs, use_cache=False)
-        hidden_NH, _ = select_supervised(outputs.last_hidden_state, labels_BT)
-    return hidden_NH, lambda rows_NH: transform(head(rows_NH))
-
-
-def probe(model: Any, vocab_size: int) -> None:
-    """Check on a few tokens that the loss forward equals cross-entropy on the model's own logits.
-
-    Raises:
-        UserError: they differ: the architecture does something to its logits that the head does not know.
-    """
-    import torch
-    from torch.nn import functional
-
-    device = next(model.parameters()).device
-    input_ids = torch.arange(PROBE_TOKENS, device=device)[None] % vocab_size
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            logits_TV = model(input_ids=input_ids).logits[0].float()
-            nll_N = model(input_ids=input_ids, supervised_labels=input_ids)["nll"].float()
-    finally:
-        model.train(was_training)
-    expected_N = functional.cross_entropy(logits_TV[:-1], input_ids[0, 1:], reduction="none")
-    difference = float((nll_N - expected_N).abs().max())
-    if difference > PROBE_TOLERANCE * max(1.0, float(expected_N.abs().max())):
-        raise UserError(
-            f"{type(model).__name__} computes its logits in a way the loss head does not know (losses differ by "
-            f"{difference:.3g} nats)",
-            "model.name_or_path",
-            "report the architecture; its head needs a logit transform in losses/logits.py",
-        )
+        if route.head_name is None:
+            return select_supervised(own_forward(model, **fed).logits, labels_BT)[0], lambda logits_NV: logits_NV
+        hidden_BTH, _ = hidden_states(model, **fed)
+    head, transform = model.get_submodule(route.head_name), route.transform
+    return select_supervised(hidden_BTH, labels_BT)[0], lambda rows_NH: transform(head(rows_NH))

@@ -52,7 +52,7 @@ class LogitTransform:
 
 
 def transform_of(config: Any) -> LogitTransform:
-    """Scale and soft cap from the model's configuration."""
+    """Scale and soft cap that a (text) configuration names; `head_probe.fit` finds those that it does not."""
     scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
     return LogitTransform(scale=scale, softcap=getattr(config, "final_logit_softcapping", None))
 

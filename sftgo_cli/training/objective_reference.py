@@ -57,10 +57,16 @@ def _check_sizes(reference: ReferenceModel, recipe: Recipe, recipe_dir: Path) ->
 
 
 def open_reference(reference: ReferenceModel, dtype: str, device: Any) -> Any:
-    """The reference with its loss head attached, frozen, on this rank's device."""
-    from sftgo_cli.losses import head
+    """The reference with its loss head attached and verified, frozen, on this rank's device.
+
+    Raises:
+        UserError: it cannot be loaded, or is not causal.
+    """
+    from sftgo_cli.losses import head, head_probe
 
     model = load_reference(reference, dtype)
     head.attach(model)
     quantized = getattr(model, "quantization_method", None) is not None  # lies on its device already
-    return model if quantized else model.to(device)
+    placed = model if quantized else model.to(device)
+    head_probe.fit(placed, reference.where)
+    return placed

@@ -14,9 +14,9 @@ from sftgo_cli.columns import GROUP_IDS
 from sftgo_cli.data.collation import Collator, needs_one_sequence, pad_token_id
 from sftgo_cli.data.rows import TokenTable, loss_table
 from sftgo_cli.data.sampling import SamplingPlan, SourceRows, StepSampler
-from sftgo_cli.errors import InterruptedRun, StateError, UserError
+from sftgo_cli.errors import InterruptedRun, StateError
 from sftgo_cli.evaluation.heldout import evaluation_set
-from sftgo_cli.losses import head
+from sftgo_cli.losses import head, head_probe
 from sftgo_cli.objectives.training_facts import TrainingFacts
 from sftgo_cli.recipe.schema import Recipe
 from sftgo_cli.training import checkpoints
@@ -91,29 +91,23 @@ def load_model(inputs: TrainingInputs) -> Any:
     """Base model with its loss head, tuned; seeded first, so that adapters start the same everywhere."""
     from transformers import set_seed
 
-    from sftgo_cli.base_model import load_base_model
+    from sftgo_cli.base_model import check_embeds, load_base_model
 
     recipe = inputs.recipe
     set_seed(recipe.training.seed)
     options = recipe.tuning.options
     model = load_base_model(recipe.model, inputs.recipe_dir, inputs.tuner.base_dtype(options, recipe.model.dtype))
-    num_embeddings = model.get_input_embeddings().num_embeddings
-    if len(inputs.tokenizer) > num_embeddings:
-        raise UserError(
-            f"the tokenizer has {len(inputs.tokenizer)} tokens, the model embeds {num_embeddings}",
-            f"model.name_or_path: {recipe.model.name_or_path}",
-            "use the tokenizer that belongs to the model, or resize the model's embeddings and save it",
-        )
+    check_embeds(model, len(inputs.tokenizer), f"model.name_or_path: {recipe.model.name_or_path}")
     head.attach(model)
     return inputs.tuner.apply(model, options)
 
 
-def probe_model(model: Any, inputs: TrainingInputs, args: Any, collator: Collator) -> None:
-    """Check the loss head, and packing where it is on, where the model lies and in the compute type. A model that
-    isolates samples may take rows without padding, too.
+def probe_model(model: Any, inputs: TrainingInputs, args: Any, collator: Collator, say: Say) -> None:
+    """Find the way to the model's losses, and check packing where it is on, where the model lies and in the compute
+    type. A model that isolates samples may take rows without padding, too.
 
     Raises:
-        UserError: the architecture does something that the head does not know, or lets packed samples see each other.
+        UserError: the model is not causal, or lets packed samples see each other.
     """
     import torch
 
@@ -124,7 +118,9 @@ def probe_model(model: Any, inputs: TrainingInputs, args: Any, collator: Collato
         return  # sharded later by the wrapper, and flash attention runs on accelerators only
     dtype = torch.bfloat16 if args.bf16 else torch.float16
     with torch.autocast(device.type, dtype=dtype, enabled=bool(args.bf16 or args.fp16)):
-        head.probe(model, model.config.vocab_size)
+        slower = head_probe.fit(model, f"model.name_or_path: {inputs.recipe.model.name_or_path}")
+        if slower is not None:
+            say(slower)
         if inputs.recipe.data.packing:
             check_packing(model, model.config.vocab_size, pad_token_id(inputs.tokenizer))
         elif (
@@ -185,7 +181,7 @@ def _train_from(
     if checkpoint is not None:
         say(f"resuming from {checkpoint.name}")
     stop = StopOnSignal()
-    trainer = _trainer(inputs, args, folder, stop, console)
+    trainer = _trainer(inputs, args, folder, stop, say, console)
     stop.install(trainer)
     try:
         total = planned_steps(inputs.recipe, trainer.step_sampler)
@@ -224,7 +220,7 @@ def _stopped_early(recipe: Recipe, args: Any, checkpoint: Path) -> bool:
     return stopping.exhausted(state.log_history)
 
 
-def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, console: Any) -> SftgoTrainer:
+def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, say: Say, console: Any) -> SftgoTrainer:
     from transformers import PrinterCallback
 
     from sftgo_cli.training.callbacks import LogLastStep, Progress, SaveAfterEvaluation
@@ -268,7 +264,7 @@ def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, console
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
-    probe_model(trainer.model, inputs, args, collator)
+    probe_model(trainer.model, inputs, args, collator, say)
     if inputs.template is not None:
         inputs.tokenizer.chat_template = inputs.template  # saved with the model, so that generation uses the same
     return trainer

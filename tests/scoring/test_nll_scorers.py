@@ -23,6 +23,7 @@ from sftgo_cli.columns import features
 from sftgo_cli.data.rows import TokenChunk, TokenTable
 from sftgo_cli.data.tokenizer import load_tokenizer
 from sftgo_cli.errors import UserError
+from sftgo_cli.losses import head_tile
 from sftgo_cli.recipe.model_section import ModelSection
 from sftgo_cli.scoring import base_nll, rho1, token_cleaning
 from sftgo_cli.scoring.context import ScoringContext
@@ -122,20 +123,19 @@ def test_nll_equals_the_models_own_whatever_the_batch(name: str, monkeypatch: py
         got = nll.token_nll(model, chunk, batch_tokens, "here")
         assert got.dtype == np.float32
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
-    monkeypatch.setattr(nll, "LOGITS_PER_SLICE", 7 * VOCABULARY)
+    monkeypatch.setattr(head_tile, "TILE_BYTES", {"cpu": (1, 7 * VOCABULARY * 4)})
+    monkeypatch.setattr(head_tile, "MIN_CHUNK_ROWS", 7)
     np.testing.assert_allclose(nll.token_nll(model, chunk, 512, "here"), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_no_more_logits_than_allowed_and_no_more_tokens_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_logits_and_no_more_tokens_than_needed() -> None:
     model, chunk = model_of("llama"), chunk_of()
-    monkeypatch.setattr(nll, "LOGITS_PER_SLICE", 10 * VOCABULARY)
     rows, widths = [], []
-    model.lm_head.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+    model.lm_head.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
     model.model.register_forward_pre_hook(
         lambda module, args, kwargs: widths.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
     )
     nll.token_nll(model, chunk, 160, "here")
-    assert max(rows) == 10
     assert sum(rows) == np.count_nonzero(chunk.supervised)
     assert all(height * width <= 160 for height, width in widths)
     assert sum(height for height, _ in widths) == 17 - sum(
@@ -236,8 +236,8 @@ def test_rows_beyond_the_context_or_the_vocabulary(tmp_path: Path) -> None:
         nll.token_nll(model, chunk, 512, "here")
 
 
-def test_an_unknown_logit_transform_is_refused() -> None:
-    model = model_of("llama")
+def test_what_no_configuration_says_about_the_logits_is_found_out() -> None:
+    model, chunk = model_of("llama"), chunk_of()
     forward = model.forward
 
     def scaled(*args: Any, **kwargs: Any) -> Any:
@@ -246,8 +246,9 @@ def test_an_unknown_logit_transform_is_refused() -> None:
         return outputs
 
     model.forward = scaled
-    with pytest.raises(UserError, match="in a way that is not known"):
-        nll.check_model(model, "here")
+    expected = direct_nll(model, chunk)
+    nll.check_model(model, "here")
+    np.testing.assert_allclose(nll.token_nll(model, chunk, 512, "here"), expected, rtol=1e-5, atol=1e-5)
 
 
 RECIPE = """

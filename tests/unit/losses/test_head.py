@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from torch.nn import functional
 from transformers import (
     AutoModelForCausalLM,
+    BertConfig,
     CohereConfig,
     Gemma2Config,
     GPT2Config,
@@ -19,7 +22,8 @@ from transformers import (
 )
 
 from sftgo_cli.errors import UserError
-from sftgo_cli.losses import head
+from sftgo_cli.losses import head, head_probe
+from sftgo_cli.losses.fused_head import Weighing
 from sftgo_cli.losses.logits import token_terms
 
 SIZES: dict[str, Any] = {
@@ -86,22 +90,65 @@ def test_losses_and_gradients_equal_the_models_own_logits(name: str) -> None:
 def test_the_probe_accepts_what_the_head_knows(name: str) -> None:
     model = model_of(CONFIGS[name], torch.float32)
     head.attach(model)
-    head.probe(model, 61)
+    assert head_probe.fit(model) is None
 
 
-def test_the_probe_refuses_an_unknown_transform() -> None:
-    model = model_of(CONFIGS["llama"], torch.float32)
+def behind_the_head(model: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The model with something done to its logits that no configuration names."""
     forward = model.forward
 
-    def scaled(*args: Any, **kwargs: Any) -> Any:
+    def changed(*args: Any, **kwargs: Any) -> Any:
         outputs = forward(*args, **kwargs)
-        outputs.logits = outputs.logits * 0.5
+        outputs.logits = change(outputs.logits)
         return outputs
 
-    model.forward = scaled
+    model.forward = changed
+    return model
+
+
+CHANGES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], bool]] = {
+    "scale": (lambda logits: logits * 0.37, True),
+    "scale and cap": (lambda logits: 7.0 * torch.tanh(logits * 0.4 / 7.0), True),
+    "a number per token": (lambda logits: logits + torch.linspace(0, 3, 61, dtype=logits.dtype), False),
+    "a power": (lambda logits: logits.abs().sqrt() * logits.sign(), False),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_happens_behind_the_head_is_found_out(name: str) -> None:
+    input_ids, labels = batch_of()
+    change, keeps_head = CHANGES[name]
+    plain, fused = (behind_the_head(model_of(CONFIGS["llama"]), change) for _ in range(2))
+    head.attach(fused)
+    said = head_probe.fit(fused)
+    assert (said is None) == keeps_head
+    mask = labels[:, 1:] != -100
+    logits = plain(input_ids=input_ids).logits[:, :-1][mask]
+    expected = functional.cross_entropy(logits, labels[:, 1:][mask], reduction="none")
+    weighing = Weighing(ends=[len(expected)], loss_of=lambda start, stop, terms: terms["nll"].pow(2).sum())
+    outputs = fused(input_ids=input_ids, supervised_labels=labels, weighing=weighing)
+    expected.pow(2).sum().backward()
+    outputs["loss"].backward()
+    assert torch.allclose(outputs["nll"], expected, rtol=1e-10, atol=1e-10)
+    for (parameter_name, one), other in zip(plain.named_parameters(), fused.parameters(), strict=True):
+        assert float((one.grad - other.grad).norm()) <= 1e-9 * max(1.0, float(one.grad.norm())), parameter_name
+
+
+def test_a_model_that_looks_ahead_is_refused() -> None:
+    config = BertConfig(vocab_size=61, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    model = model_of(config, torch.float32)
     head.attach(model)
-    with pytest.raises(UserError, match="a way the loss head does not know"):
-        head.probe(model, 61)
+    with pytest.raises(UserError, match="is not causal: a later token changes the logits of earlier ones"):
+        head_probe.fit(model)
+
+
+def test_the_loss_forward_has_the_signature_of_the_models_own() -> None:
+    model = model_of(CONFIGS["llama"])
+    before = inspect.signature(model.forward).parameters
+    head.attach(model)
+    after = inspect.signature(model.forward).parameters
+    assert [name for name in after if name != "supervised_labels"] == list(before)
+    assert list(after)[-1] == "kwargs"
 
 
 def test_without_labels_the_original_forward_runs() -> None:
