@@ -1,7 +1,8 @@
 """Loads the base model of a recipe (or of a finished run) in the right dtype, without remote code or pickle by default.
 
 Compute type and parameter type are two things: trainable parameters are float32 unless the tuner says otherwise (pure
-bfloat16 rounds small updates away), frozen ones are kept in the compute type.
+bfloat16 rounds small updates away), frozen ones are kept in the compute type. Every weight must come from the folder:
+what is missing would be random. A name may mean an adapter or a run with one (model_source.py): it is merged.
 """
 
 from __future__ import annotations
@@ -11,23 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftgo_cli.errors import EnvironmentProblem, UserError
+from sftgo_cli.model_errors import architecture_fault, check_report, load_error
+from sftgo_cli.model_source import ADAPTER_CONFIG, adapter_config, check_source, model_source
 from sftgo_cli.recipe.model_section import ModelSection
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
-
-BUILTIN_PREFIX = "builtin:"
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 def resolve_name(name_or_path: str, recipe_dir: Path) -> str:
-    """A folder as absolute path (relative to the recipe's folder), `builtin:` as its folder, else the Hub id itself."""
-    if name_or_path.startswith(BUILTIN_PREFIX):
-        from sftgo_cli.builtin import model_folder
-
-        return str(model_folder(name_or_path.removeprefix(BUILTIN_PREFIX)))
-    local = (recipe_dir / Path(name_or_path).expanduser()).resolve()
-    return str(local) if local.is_dir() else name_or_path
+    """The folder or Hub id of the whole model that a name means: of an adapter, that of its base."""
+    return model_source(ModelSection.model_validate({"name_or_path": name_or_path}), recipe_dir).weights
 
 
 def torch_dtype(name: str) -> torch.dtype:
@@ -38,40 +34,120 @@ def torch_dtype(name: str) -> torch.dtype:
     return dtype
 
 
-def load_base_model(section: ModelSection, recipe_dir: Path, param_dtype: str) -> PreTrainedModel:
+def load_base_model(
+    section: ModelSection, recipe_dir: Path, param_dtype: str, without_memory: bool = False
+) -> PreTrainedModel:
     """The causal language model of the recipe, parameters in `param_dtype`, weights from safetensors only.
 
-    Raises:
-        UserError: the name is neither a folder nor a reachable Hub id, it needs remote code, or its weights are pickled.
-        EnvironmentProblem: quantization is asked for and bitsandbytes is not installed.
-    """
-    from transformers import AutoModelForCausalLM
+    Args:
+        without_memory: on torch's meta device: everything is checked but the numbers; adapters are left out.
 
-    name = resolve_name(section.name_or_path, recipe_dir)
-    kwargs: dict[str, Any] = {"dtype": torch_dtype(param_dtype), "trust_remote_code": section.trust_remote_code}
-    if section.revision is not None:
-        kwargs["revision"] = section.revision
-    if section.attn_implementation is not None:
-        kwargs["attn_implementation"] = section.attn_implementation
-    if section.quantization is not None:
+    Raises:
+        UserError: the name is neither a folder nor a reachable Hub id, it needs remote code, its weights are pickled,
+            damaged or incomplete, or it is no causal language model.
+        EnvironmentProblem: a package or an accelerator that it needs is missing.
+    """
+    where = f"model.name_or_path: {section.name_or_path}"
+    source = model_source(section, recipe_dir)
+    check_source(source, where)
+    adapters = () if without_memory else source.adapters
+    if adapters and section.quantization is not None:
+        raise UserError(
+            "an adapter cannot be merged into quantized weights",
+            where,
+            "merge it first (sftgo merge RUN --output DIR) and give that folder",
+        )
+    dtype = torch_dtype("float32" if adapters else param_dtype)  # sums are made in float32
+    kwargs: dict[str, Any] = {"dtype": dtype, "revision": source.revision}
+    if without_memory:
+        kwargs["device_map"] = "meta"
+    elif section.quantization is not None:
         kwargs["quantization_config"] = _quantization_config(section)
-    try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(name, use_safetensors=True, **kwargs)
-    except (OSError, ValueError) as error:
-        raise _load_error(section, error) from error
+    model = _pretrained(source.weights, section, where, kwargs)
+    for adapter in adapters:
+        model = _merged(model, adapter, where)
+    if adapters:
+        model = model.to(torch_dtype(param_dtype))
+        model.config.dtype = torch_dtype(param_dtype)
+        model.name_or_path = str(adapters[-1])  # what an adapter on top of it will name as its base
     return model
 
 
-def _load_error(section: ModelSection, error: Exception) -> UserError:
-    """Turn transformers' message into one line that says what to do."""
-    first = str(error).strip().split("\n")[0]
-    if "safetensors" in str(error):
-        fix = "weights must be safetensors, not pickle: load the model once where you trust it and save_pretrained() it"
-    elif "trust_remote_code" in str(error):
-        fix = "it runs code of its own; set model.trust_remote_code: true if you trust it"
-    else:
-        fix = "give a local folder, a Hub id that you can reach, or builtin:tiny"
-    return UserError(f"cannot load the model {section.name_or_path!r}: {first}", "model.name_or_path", fix)
+def _pretrained(name: str, section: ModelSection, where: str, kwargs: dict[str, Any]) -> PreTrainedModel:
+    """A whole model, with its loading report checked."""
+    if section.attn_implementation is not None:
+        kwargs["attn_implementation"] = section.attn_implementation
+    try:
+        config = model_config(name, kwargs.get("revision"), section)
+        model, report = _auto_class(config, where).from_pretrained(
+            name,
+            use_safetensors=True,
+            trust_remote_code=section.trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # else an error without a name; refused below
+            **kwargs,
+        )
+    except (UserError, EnvironmentProblem):
+        raise
+    except Exception as error:  # transformers, safetensors and what they load raise errors without a common base
+        raise load_error(section.name_or_path, where, error) from error
+    check_report(report, section.name_or_path, where, {key for key, _ in model.named_parameters()})
+    pretrained: PreTrainedModel = model
+    return pretrained
+
+
+def model_config(name: str, revision: str | None, section: ModelSection) -> PretrainedConfig:
+    """The configuration of a folder or Hub id."""
+    from transformers import AutoConfig
+
+    config: PretrainedConfig = AutoConfig.from_pretrained(
+        name, revision=revision, trust_remote_code=section.trust_remote_code
+    )
+    return config
+
+
+def _auto_class(config: PretrainedConfig, where: str) -> Any:
+    """The class of transformers that loads the architecture as a language model; a multimodal one is used for text.
+
+    Raises:
+        UserError: there is none.
+    """
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+    )
+
+    remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if getattr(config, "is_encoder_decoder", False) and not remote:
+        raise architecture_fault(config, where)
+    if remote or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return AutoModelForCausalLM
+    if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        return AutoModelForImageTextToText
+    raise architecture_fault(config, where)
+
+
+def _merged(model: PreTrainedModel, adapter: Path, where: str) -> PreTrainedModel:
+    """The model with a peft adapter in its weights.
+
+    Raises:
+        UserError: the adapter does not fit the model.
+    """
+    import warnings
+
+    from peft import PeftModel
+
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*missing adapter keys.*")
+            merged: PreTrainedModel = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
+    except Exception as error:  # peft, safetensors and torch raise errors without a common base
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        fix = "give the adapter together with the base model that it was trained on"
+        raise UserError(f"the adapter in {adapter} does not fit its base model: {first}", where, fix) from error
+    return merged
 
 
 def _quantization_config(section: ModelSection) -> Any:
@@ -94,35 +170,45 @@ def _quantization_config(section: ModelSection) -> Any:
 
 
 def model_fingerprint(section: ModelSection, recipe_dir: Path) -> dict[str, Any]:
-    """What identifies the base weights by content: file hashes of a folder, or the Hub commit."""
+    """What identifies the base weights by content: file hashes of a folder, or the Hub commit; with the adapters'."""
     from sftgo_cli.cache import file_sha256
 
-    name = resolve_name(section.name_or_path, recipe_dir)
-    folder = Path(name)
+    source = model_source(section, recipe_dir)
+    folder = Path(source.weights)
     if folder.is_dir():
         files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".json"})
         weights = [path for path in files if path.suffix == ".safetensors" or path.name == "config.json"]
-        return {path.name: file_sha256(path) for path in weights}
-    from transformers import AutoConfig
+        content: dict[str, Any] = {path.name: file_sha256(path) for path in weights}
+    else:
+        try:
+            config = model_config(source.weights, source.revision, section)
+        except (OSError, ValueError) as error:
+            raise load_error(section.name_or_path, "model.name_or_path", error) from error
+        content = {"hub_id": source.weights, "commit": getattr(config, "_commit_hash", None) or source.revision}
+    if not source.adapters:
+        return content
+    return {"base": content, "adapters": [adapter_fingerprint(adapter) for adapter in source.adapters]}
 
-    try:
-        config = AutoConfig.from_pretrained(
-            name, revision=section.revision, trust_remote_code=section.trust_remote_code
-        )
-    except (OSError, ValueError) as error:
-        raise _load_error(section, error) from error
-    return {"hub_id": name, "commit": getattr(config, "_commit_hash", None) or section.revision}
+
+def adapter_fingerprint(adapter: Path) -> dict[str, Any]:
+    """What identifies an adapter by content; where its base lay on the machine that trained it is left out."""
+    from sftgo_cli.cache import file_sha256
+
+    config = adapter_config(adapter, str(adapter))
+    where_from = ("base_model_name_or_path", "revision")
+    return {
+        "adapter_config": {key: value for key, value in config.items() if key not in where_from},
+        "adapter": {path.name: file_sha256(path) for path in sorted(adapter.glob("adapter*.safetensors"))},
+    }
 
 
 def load_trained_model(folder: Path, section: ModelSection, recipe_dir: Path, dtype: str) -> PreTrainedModel:
-    """The model of a finished run or checkpoint: a full model, or the base with the folder's adapter merged in memory.
+    """The model of a finished run or checkpoint: a full model, or the base with the folder's adapter on it, unmerged.
 
     Raises:
-        UserError: the folder holds neither.
+        UserError: the folder holds neither, or what it holds is damaged.
     """
-    from transformers import AutoModelForCausalLM
-
-    if (folder / "adapter_config.json").is_file():
+    if (folder / ADAPTER_CONFIG).is_file():
         from peft import PeftModel
 
         base = load_base_model(section, recipe_dir, dtype)
@@ -130,10 +216,8 @@ def load_trained_model(folder: Path, section: ModelSection, recipe_dir: Path, dt
         return model
     if not (folder / "config.json").is_file():
         raise UserError("no trained model", str(folder), "train it to the end first: sftgo train RECIPE")
-    trained: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        str(folder), dtype=torch_dtype(dtype), use_safetensors=True, trust_remote_code=section.trust_remote_code
-    )
-    return trained
+    own = section.model_copy(update={"attn_implementation": None})
+    return _pretrained(str(folder), own, str(folder), {"dtype": torch_dtype(dtype)})
 
 
 def check_embeds(model: PreTrainedModel, num_tokens: int, where: str) -> None:
@@ -153,9 +237,12 @@ def max_positions(section: ModelSection, recipe_dir: Path) -> int | None:
 
 
 def configured_number(section: ModelSection, recipe_dir: Path, name: str) -> int | None:
-    """A number from the configuration in a model's folder, or None where there is none."""
-    config = Path(resolve_name(section.name_or_path, recipe_dir)) / "config.json"
-    if not config.is_file():
+    """A number from the (text) configuration in a model's folder, or None where there is none."""
+    path = Path(model_source(section, recipe_dir).weights) / "config.json"
+    if not path.is_file():
         return None
-    value = json.loads(config.read_text(encoding="utf-8")).get(name)
-    return int(value) if value is not None else None
+    config = json.loads(path.read_text(encoding="utf-8"))
+    value = config.get(name)
+    if value is None and isinstance(config.get("text_config"), dict):
+        value = config["text_config"].get(name)
+    return int(value) if isinstance(value, int | float) else None

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sftgo_cli.data.sources import BUILTIN_PREFIX
-from sftgo_cli.errors import UserError, nearest
+from sftgo_cli.errors import UserError
+from sftgo_cli.model_source import model_source
 from sftgo_cli.recipe.model_section import ModelSection
 
 TOKENIZER_FILES = (
@@ -31,12 +31,13 @@ def load_tokenizer(model: ModelSection, recipe_dir: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
-    name = _location(model.name_or_path, recipe_dir)
+    source = model_source(model, recipe_dir)
+    name = Path(source.tokenizer) if Path(source.tokenizer).is_dir() else source.tokenizer
     if isinstance(name, Path) and _has_only_byte_level_files(name):
         from transformers import GPT2TokenizerFast
 
         return GPT2TokenizerFast(vocab=str(name / "vocab.json"), merges=str(name / "merges.txt"))
-    revision = {} if model.revision is None else {"revision": model.revision}
+    revision = {} if source.tokenizer_revision is None else {"revision": source.tokenizer_revision}
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             str(name), trust_remote_code=model.trust_remote_code, use_fast=True, **revision
@@ -62,24 +63,6 @@ def _has_only_byte_level_files(folder: Path) -> bool:
     """GPT-2's original two files and nothing that says more: transformers 5 cannot tell the tokenizer from these."""
     there = {file for file in (*TOKENIZER_FILES, "merges.txt") if (folder / file).is_file()}
     return there == {"vocab.json", "merges.txt"}
-
-
-def _location(name_or_path: str, recipe_dir: Path) -> Path | str:
-    if name_or_path.startswith(BUILTIN_PREFIX):
-        from sftgo_cli.builtin import model_folder
-
-        return model_folder(name_or_path[len(BUILTIN_PREFIX) :])
-    path = recipe_dir / Path(name_or_path).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise UserError("the model is a file", f"model.name_or_path: {path}", "give the folder that holds config.json")
-    if name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") > 1:
-        folder = next(parent for parent in path.parents if parent.is_dir())
-        close = nearest(path.name, sorted(child.name for child in folder.iterdir() if child.is_dir()))
-        fix = f"did you mean {folder / close}?" if close else f"check the path; {folder} exists"
-        raise UserError(f"there is no folder {name_or_path}", f"model.name_or_path: {path}", fix)
-    return name_or_path
 
 
 def _not_loaded(model: ModelSection, name: Path | str, error: Exception) -> UserError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -242,7 +243,9 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
             return
         folder = output_dir or self.args.output_dir
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-        model.save_pretrained(folder, state_dict=state_dict)
+        with warnings.catch_warnings():  # peft looks for a resized vocabulary; an adapter's folder as base has none
+            warnings.filterwarnings("ignore", message="Could not find a config file in")
+            model.save_pretrained(folder, state_dict=state_dict)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
 

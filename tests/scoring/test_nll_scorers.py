@@ -295,7 +295,7 @@ def untrained(folder: Path) -> None:
 BAD = {
     "tokenizer": (other_tokenizer, "models/reference", "2 of 2304 ids differ, the first is 700: "),
     "pickle": (pickled, "models/reference", "the weights are pickled (pytorch_model.bin), not safetensors"),
-    "unfinished": (unfinished, "./models/reference", "the reference run is not finished"),
+    "unfinished": (unfinished, "./models/reference", "the run is not finished"),
     "missing": (misnamed, "./models/reference", "did you mean"),
     "untrained": (untrained, "reference.yaml", "the recipe has no finished run"),
 }

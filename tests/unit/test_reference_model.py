@@ -148,11 +148,11 @@ def test_what_is_not_there_gets_the_nearest_name(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "note.txt").write_text("")
     for name, message in {
-        "./models/referense": rf"no such folder - scoring.reference: ./models/referense - .*{tmp_path}/models/reference\?",
+        "./models/referense": rf"models/referense does not exist - scoring.reference: .*{tmp_path}/models/reference\?",
         "referenc.yaml": rf"no such recipe - scoring.reference: referenc.yaml - did you mean {tmp_path}/reference.yaml\?",
-        "./zzz/deeper/still": r"no such folder .* check the path; it is relative to the recipe's folder",
+        "./zzz/deeper/still": r"does not exist .* check the path; a relative one begins at the recipe's folder",
         "empty": r"holds no model .* give the folder that holds config.json",
-        "note.txt": r"the reference is a file .* give a model's folder, a run's folder or a recipe",
+        "note.txt": r"the model is a file .* give the folder that holds config.json",
     }.items():
         with pytest.raises(UserError, match=message) as raised:
             found(name, tmp_path)
@@ -161,7 +161,7 @@ def test_what_is_not_there_gets_the_nearest_name(tmp_path: Path) -> None:
 
 def test_runs_and_weights_that_cannot_serve(tmp_path: Path) -> None:
     run = as_run(model_folder(tmp_path / "run"), "builtin:tiny", finished_steps=None)
-    with pytest.raises(UserError, match=r"the reference run is not finished - scoring\.reference: run - run its"):
+    with pytest.raises(UserError, match=r"the run is not finished - scoring\.reference: run - run its"):
         found("run", tmp_path)
     as_run(run, "builtin:tiny")
     (run / "model.safetensors").rename(run / "pytorch_model.bin")

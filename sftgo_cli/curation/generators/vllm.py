@@ -18,11 +18,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sftgo_cli.base_model import model_fingerprint, resolve_name
+from sftgo_cli.base_model import model_fingerprint
 from sftgo_cli.curation.questions import Answer, CurationContext, Done, Question, Request
 from sftgo_cli.data.templates import open_template, render, resolve_chat_template
 from sftgo_cli.data.tokenizer import load_tokenizer, tokenizer_fingerprint
 from sftgo_cli.errors import EnvironmentProblem, UserError
+from sftgo_cli.model_source import model_source
 from sftgo_cli.recipe.field_types import NonEmpty, NonNegative, PositiveInt
 from sftgo_cli.recipe.model_section import ModelSection
 from sftgo_cli.recipe.options import MethodOptions
@@ -109,17 +110,21 @@ def _require() -> None:
 def _section(options: Options, context: CurationContext) -> ModelSection:
     """The model that answers; a folder among its names is absolute."""
     if options.model is None:
-        name = resolve_name(context.model.name_or_path, context.recipe_dir)
-        return context.model.model_copy(update={"name_or_path": name})
+        source = model_source(context.model, context.recipe_dir)
+        if source.adapters:
+            raise _adapter_fault(f"model.name_or_path: {context.model.name_or_path}")
+        return context.model.model_copy(update={"name_or_path": source.weights})
     found = find_reference(options.model, None, context.model, context.recipe_dir, context.find_run, f"{WHERE}.model")
     if found.adapter is not None:
-        raise UserError(
-            "the model is an adapter, which this generator does not load",
-            found.where,
-            "merge it first (sftgo merge), or use the generator `model`",
-        )
-    return found.section.model_copy(
-        update={"name_or_path": resolve_name(found.section.name_or_path, found.section_dir)}
+        raise _adapter_fault(found.where)
+    return found.section
+
+
+def _adapter_fault(where: str) -> UserError:
+    return UserError(
+        "the model is an adapter, which this generator does not load",
+        where,
+        "merge it first (sftgo merge), or use the generator `model`",
     )
 
 
