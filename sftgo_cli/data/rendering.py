@@ -13,10 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from sftgo_cli.data.attribution import Attribution
+from sftgo_cli.data.left_out import LeftOut, left_out
+from sftgo_cli.data.message_forms import Conversation, reasoning_of
+from sftgo_cli.data.messages import Message
 from sftgo_cli.data.samples import ChatBody, PairBody, Sample, TextBody
 from sftgo_cli.data.segments import GivenGroups, Segment, Stretch, cuts_within, joined
-from sftgo_cli.data.spans import ROLES, Span, answer_spans, content_span, message_regions, stop_marker
-from sftgo_cli.data.templates import ChatTemplate, has_answer, left_out, open_template, render
+from sftgo_cli.data.spans import ROLES, Span, attributed_spans, content_span, message_regions
+from sftgo_cli.data.template_probes import open_template, prompt_note, stop_marker
+from sftgo_cli.data.templates import DEFAULT_NAME, TOOL_NAME, ChatTemplate, named_templates
 from sftgo_cli.errors import UserError
 
 TrainOn = Literal["assistant", "completion", "all"]
@@ -35,7 +40,7 @@ class Rendered:
     text: str
     spans: list[tuple[int, int, float]]
     end_marker: str
-    left_out: frozenset[str] = frozenset()
+    left_out: tuple[LeftOut, ...] = ()
     segmented: list[tuple[Stretch, list[Segment]]] = field(default_factory=list)
     given: GivenGroups | None = None
     roles: tuple[Stretch, list[str]] | None = None
@@ -43,28 +48,41 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Renderer:
-    """How the rows of a run become text: the template (None: plain text), its end of turn, what is supervised, and
-    which groups the rows themselves give."""
+    """How the rows of a run become text: the template (None: plain text), the one for rows with tools, its end of turn,
+    what is supervised, and which groups the rows themselves give. `notes` are sentences about the template."""
 
     template: ChatTemplate | None
     end_marker: str
     eos_token: str | None
     train_on: TrainOn
     given: GivenGroups | None = None
+    tool_template: ChatTemplate | None = None
+    notes: tuple[str, ...] = ()
 
 
 def make_renderer(
-    template_source: str | None, tokenizer: Any, train_on: TrainOn, given: GivenGroups | None = None
+    template_source: str | None,
+    tokenizer: Any,
+    train_on: TrainOn,
+    given: GivenGroups | None = None,
+    variables: Mapping[str, Any] | None = None,
 ) -> Renderer:
-    """The renderer for a template's source (None: rows without a template).
+    """The renderer for a template's source (None: rows without a template) and the recipe's variables for it.
 
     Raises:
         UserError: the template is not valid, fails on a simple conversation, or never trains its stop token.
     """
     if template_source is None:
         return Renderer(None, tokenizer.eos_token or "", tokenizer.eos_token, train_on, given)
-    template = open_template(template_source, tokenizer)
-    return Renderer(template, stop_marker(template), tokenizer.eos_token, train_on, given)
+    template = open_template(template_source, tokenizer, variables)
+    marker = stop_marker(template)
+    template = replace(template, end_of_turn=marker)
+    own, tools = named_templates(tokenizer), None
+    if TOOL_NAME in own and template_source == own.get(DEFAULT_NAME):
+        tools = open_template(own[TOOL_NAME], tokenizer, variables)
+        tools = replace(tools, end_of_turn=stop_marker(tools))
+    note = prompt_note(template)
+    return Renderer(template, marker, tokenizer.eos_token, train_on, given, tools, () if note is None else (note,))
 
 
 def render_sample(sample: Sample, renderer: Renderer) -> Rendered | str:
@@ -148,59 +166,73 @@ def _chat(sample: Sample, body: ChatBody, renderer: Renderer) -> Rendered | str:
             sample.where,
             "set data.chat_template (for example chatml, plain, or a .jinja file)",
         )
+    if body.tools and renderer.tool_template is not None:
+        template = renderer.tool_template
     answers = [
         i
         for i, message in enumerate(body.messages)
-        if i >= body.first_answer and message["role"] == "assistant" and has_answer(template, message)
+        if i >= body.first_answer and message["role"] == "assistant" and _says_something(message)
     ]
-    silent = not answers and any(message["role"] == "assistant" for message in body.messages[body.first_answer :])
-    if silent:
+    if not answers and any(message["role"] == "assistant" for message in body.messages[body.first_answer :]):
         return EMPTY_ANSWER
     weights = body.weights or [1.0] * len(body.messages)
-    missing = frozenset(left_out(template, body.messages, body.tools))
-    if renderer.train_on == "all":
-        rendered = _all(sample, body, weights, renderer, template)
-        wanted = [i for i in answers if i in body.segments]
-        _, found = answer_spans(template, body.messages, body.tools, wanted, sample.where) if wanted else ("", {})
-    elif not answers:
+    wanted = answers[-1:] if renderer.train_on == "completion" else answers
+    if not wanted and renderer.train_on != "all":
         return NO_ANSWER
+    conversation = Conversation(body.messages, body.tools, body.template_kwargs)
+    found, turns = attributed_spans(template, conversation, wanted, sample.where)
+    if renderer.train_on == "all":
+        rendered = _all(sample, conversation, found.text, weights, renderer, template)
     else:
-        wanted = answers[-1:] if renderer.train_on == "completion" else answers
-        text, found = answer_spans(template, body.messages, body.tools, wanted, sample.where)
-        spans = [(start, end, weights[i]) for i in wanted for start, end in found[i]]
-        roles = (Stretch(0, len(text), ()), ["assistant"])
-        rendered = Rendered(sample, text, spans, renderer.end_marker, given=renderer.given, roles=roles)
-    segmented = _segmented(rendered, body, found, template)
-    return replace(rendered, left_out=missing, segmented=segmented)
+        spans = [(start, end, weights[i]) for i in wanted for start, end in turns[i]]
+        roles = (Stretch(0, len(found.text), ()), ["assistant"])
+        rendered = Rendered(sample, found.text, spans, template.end_of_turn, given=renderer.given, roles=roles)
+    trained = [i for i in wanted if weights[i] > 0]
+    covered = None if renderer.train_on == "all" else {i: turns[i] for i in trained}
+    missing = left_out(conversation, found, trained, covered)
+    return replace(rendered, left_out=missing, segmented=_segmented(rendered, body, conversation, found, turns))
 
 
-def _all(sample: Sample, body: ChatBody, weights: list[float], renderer: Renderer, template: ChatTemplate) -> Rendered:
+def _says_something(message: Message) -> bool:
+    return bool(str(message["content"]).strip() or message.get("tool_calls") or reasoning_of(message).strip())
+
+
+def _all(
+    sample: Sample,
+    conversation: Conversation,
+    text: str,
+    weights: list[float],
+    renderer: Renderer,
+    template: ChatTemplate,
+) -> Rendered:
     """The whole conversation supervised, message by message where weights or groups differ between messages."""
-    text = render(template, body.messages, body.tools, sample.where)
     spans, roles = [(0, len(text), weights[0])], None
     if any(weight != weights[0] for weight in weights):
-        regions = message_regions(template, body.messages, body.tools, text, sample.where)
+        regions = message_regions(template, conversation, text, sample.where)
         spans = [(start, end, weight) for (start, end), weight in zip(regions, weights, strict=True)]
     if renderer.given is not None and renderer.given.roles is not None:
-        regions = message_regions(template, body.messages, body.tools, text, sample.where, ROLES)
+        regions = message_regions(template, conversation, text, sample.where, ROLES)
         starts = tuple(start for start, _ in regions[1:])
-        roles = (Stretch(0, len(text), starts), [str(message["role"]) for message in body.messages])
-    return Rendered(sample, text, spans, renderer.end_marker, given=renderer.given, roles=roles)
+        roles = (Stretch(0, len(text), starts), [str(message["role"]) for message in conversation.messages])
+    return Rendered(sample, text, spans, template.end_of_turn, given=renderer.given, roles=roles)
 
 
 def _segmented(
-    rendered: Rendered, body: ChatBody, found: Mapping[int, Sequence[Span]], template: ChatTemplate
+    rendered: Rendered,
+    body: ChatBody,
+    conversation: Conversation,
+    found: Attribution,
+    turns: Mapping[int, Sequence[Span]],
 ) -> list[tuple[Stretch, list[Segment]]]:
     """The found turns that have segments, cut where these begin; a turn of a single segment needs no cut."""
-    turns = []
-    for i in sorted(body.segments.keys() & found.keys()):
-        if not found[i]:
+    cut_turns = []
+    for i in sorted(body.segments.keys() & turns.keys()):
+        if not turns[i]:
             continue
-        turn = (min(start for start, _ in found[i]), max(end for _, end in found[i]))
+        turn = (min(start for start, _ in turns[i]), max(end for _, end in turns[i]))
         segments, cuts = joined(body.segments[i], _by_segments(rendered.given)), []
         if len(segments) > 1:
-            where = rendered.sample.where
-            (start, end), skipped = content_span(template, body.messages, body.tools, i, rendered.text, turn, where)
+            (start, end), skipped = content_span(conversation, i, found, turn, rendered.sample.where)
             cuts = [min(max(start + cut - skipped, start), end) for cut in cuts_within(segments)]
-        turns.append((Stretch(*turn, tuple(cuts)), segments))
-    return turns
+        cut_turns.append((Stretch(*turn, tuple(cuts)), segments))
+    return cut_turns

@@ -1,19 +1,26 @@
-"""Chat templates: which one applies, rendering it, and whether it trains its stop token.
+"""Chat templates: which one applies, what a template is given, and rendering it.
 
-`data.chat_template` is null (the tokenizer's own, if it has one), the name of a template shipped here, a Jinja file, or
-inline Jinja. Rendering goes through transformers' sandboxed renderer, so a template sees what it sees everywhere else.
+`data.chat_template` is null (the tokenizer's own, if it has one), the name of one of the tokenizer's own templates, the
+name of a template shipped here, a Jinja file, or inline Jinja. Templates are compiled by transformers (its sandbox,
+filters and `{% generation %}`), so one sees what it sees everywhere else. They are rendered here and not through
+`render_jinja_template`: since transformers 5.23 that turns every variable into plain JSON types, and `strftime_now`, a
+function, would arrive as a text.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sftgo_cli.data.messages import Message
+from sftgo_cli.data.message_forms import PLAIN, Conversation, MessageForms, formed
 from sftgo_cli.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 SHIPPED: dict[str, str] = {
     "chatml": (
@@ -37,41 +44,51 @@ SHIPPED: dict[str, str] = {
         "{% endfor %}{% if add_generation_prompt %}{{ '### Assistant:\\n' }}{% endif %}"
     ),
 }
+DEFAULT_NAME, TOOL_NAME = "default", "tool_use"  # what transformers calls a tokenizer's templates
 GENERATION_MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
-# What a message may hold besides text, and the names under which a template can read it.
-BESIDES_TEXT: dict[str, tuple[str, ...]] = {
-    "tool_calls": ("tool_calls",),
-    "reasoning_content": ("reasoning_content", "thinking", "reasoning"),
-}
-PROBE_QUESTION: Message = {"role": "user", "content": "Hello?"}
 JINJA_SUFFIXES = (".jinja", ".jinja2", ".j2")
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
     """A template ready to render. `added_tokens` are the tokenizer's whole-string tokens, longest first;
-    `generation_prompt` is the text that opens an assistant turn, empty where the template has none."""
+    `generation_prompt` is the text that opens an assistant turn, empty where the template has none; `literals` are the
+    texts that stand in the template itself; `end_of_turn` closes a turn; `cuts` remembers where turns begin and end."""
 
     source: str
-    variables: dict[str, Any]
+    variables: Mapping[str, Any]
     added_tokens: tuple[str, ...]
     has_markers: bool
-    generation_prompt: str
+    literals: frozenset[str]
+    generation_prompt: str = ""
+    forms: MessageForms = PLAIN
+    end_of_turn: str = ""
+    openers: frozenset[str] = frozenset()  # added tokens that open a header
+    stops: Mapping[str, str] = field(default_factory=dict)  # next role -> the header token that ends a turn (GLM)
+    cuts: dict[tuple[object, ...], int] = field(default_factory=dict, compare=False)
+
+
+def named_templates(tokenizer: Any) -> dict[str, str]:
+    """The tokenizer's own templates by name; the only one is called `default`."""
+    own = getattr(tokenizer, "chat_template", None)
+    if not own:
+        return {}
+    return {str(name): str(text) for name, text in own.items()} if isinstance(own, dict) else {DEFAULT_NAME: str(own)}
 
 
 def resolve_chat_template(choice: str | None, tokenizer: Any, recipe_dir: Path) -> str | None:
     """The Jinja source for `data.chat_template`, or None where there is no template at all.
 
     Raises:
-        UserError: neither a shipped name, nor a file, nor Jinja.
+        UserError: neither a name of the tokenizer's templates or of a shipped one, nor a file, nor Jinja.
     """
+    own = named_templates(tokenizer)
     if choice is None:
-        own = getattr(tokenizer, "chat_template", None)
-        if isinstance(own, dict):
-            return str(own["default"]) if "default" in own else None
-        return None if not own else str(own)
+        return own.get(DEFAULT_NAME) or next(iter(own.values()), None)
     if "{{" in choice or "{%" in choice:
         return choice
+    if choice in own:
+        return own[choice]
     if choice in SHIPPED:
         return SHIPPED[choice]
     path = recipe_dir / Path(choice).expanduser()
@@ -80,111 +97,101 @@ def resolve_chat_template(choice: str | None, tokenizer: Any, recipe_dir: Path) 
             return path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"cannot read the chat template: {error}", str(path), "give a UTF-8 text file") from error
-    names = [*SHIPPED, *(file.name for suffix in JINJA_SUFFIXES for file in recipe_dir.glob(f"*{suffix}"))]
+    known = list(dict.fromkeys([*own, *SHIPPED]))
+    names = [*known, *(file.name for suffix in JINJA_SUFFIXES for file in recipe_dir.glob(f"*{suffix}"))]
     close = nearest(choice, names)
-    fix = f"did you mean {close}?" if close else f"name one of {', '.join(SHIPPED)}, a .jinja file, or write it inline"
+    fix = f"did you mean {close}?" if close else f"name one of {', '.join(known)}, a .jinja file, or write it inline"
     raise UserError(f"no chat template {choice!r}", "data.chat_template", fix)
 
 
-def open_template(source: str, tokenizer: Any) -> ChatTemplate:
-    """The template with what it needs from the tokenizer; its generation prompt is found by rendering a question.
+def tool_template(choice: str | None, tokenizer: Any) -> str | None:
+    """The tokenizer's own template for rows with tools, where it has one besides its default and none was chosen."""
+    return named_templates(tokenizer).get(TOOL_NAME) if choice is None else None
+
+
+def compile_template(source: str, tokenizer: Any, variables: Mapping[str, Any] | None = None) -> ChatTemplate:
+    """The template with what it needs from the tokenizer, not yet probed; `variables` are the recipe's
+    `data.chat_template_kwargs`.
 
     Raises:
         UserError: it is not valid Jinja.
     """
     added = {str(token) for token in tokenizer.added_tokens_decoder.values()} | set(tokenizer.all_special_tokens)
-    template = ChatTemplate(
+    return ChatTemplate(
         source=source,
-        variables=dict(tokenizer.special_tokens_map),
+        variables={**tokenizer.special_tokens_map, **(variables or {})},
         added_tokens=tuple(sorted((token for token in added if token), key=len, reverse=True)),
         has_markers=bool(GENERATION_MARKER.search(source)),
-        generation_prompt="",
+        literals=_literals(source),
     )
-    _compile(source)
-    return ChatTemplate(**{**vars(template), "generation_prompt": _generation_prompt(template)})
 
 
-def _compile(source: str) -> None:
+def _compiled(source: str) -> Template:
     from jinja2 import TemplateSyntaxError
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
     try:
-        _compile_jinja_template(source)
+        compiled: Template = _compile_jinja_template(source)
     except TemplateSyntaxError as error:
         raise UserError(
             f"the chat template is not valid Jinja: {error.message}", f"chat template:{error.lineno}", "correct it"
         ) from error
+    return compiled
 
 
-def writes(template: ChatTemplate, field: str) -> bool:
-    """Whether the template reads a message's `field` at all; a template that does not leaves it out of the text."""
-    return any(name in template.source for name in BESIDES_TEXT[field])
+def _literals(source: str) -> frozenset[str]:
+    """The string constants of the template's expressions, which it may look for in a message's text."""
+    from jinja2 import nodes
+
+    tree = _compiled(source).environment.parse(source)
+    return frozenset(node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str))
 
 
-def has_answer(template: ChatTemplate, message: Message) -> bool:
-    """Whether an assistant message says anything that the template writes: text, a tool call or reasoning."""
-    if message["content"].strip():
-        return True
-    return any(message.get(field) and writes(template, field) for field in BESIDES_TEXT)
-
-
-def left_out(template: ChatTemplate, messages: list[Message], tools: list[dict[str, Any]] | None) -> set[str]:
-    """What the conversation holds and the template never writes: `tools`, `tool_calls`, `reasoning_content`."""
-    found = {field for field in BESIDES_TEXT if any(message.get(field) for message in messages)}
-    silent = {field for field in found if not writes(template, field)}
-    return silent | ({"tools"} if tools and "tools" not in template.source else set())
-
-
-def render(
-    template: ChatTemplate,
-    messages: list[Message],
-    tools: list[dict[str, Any]] | None,
-    where: str,
-    prompt: bool = False,
-) -> str:
+def render(template: ChatTemplate, conversation: Conversation, where: str, prompt: bool = False) -> str:
     """The conversation as text; with `prompt` it ends with the opening of an assistant turn.
 
     Raises:
         UserError: the template refuses the conversation or fails on it.
     """
-    return _render(template, messages, tools, where, prompt=prompt, marks=False)[0]
+    compiled = _compiled(template.source)
+    return _guarded(lambda: compiled.render(**_context(template, formed(template.forms, conversation), prompt)), where)
 
 
-def render_marked(
-    template: ChatTemplate, messages: list[Message], tools: list[dict[str, Any]] | None, where: str
-) -> tuple[str, list[tuple[int, int]]]:
+def render_marked(template: ChatTemplate, conversation: Conversation, where: str) -> tuple[str, list[tuple[int, int]]]:
     """The conversation as text and the character spans that `{% generation %}` marks.
 
     Raises:
         UserError: as `render`.
     """
-    return _render(template, messages, tools, where, prompt=False, marks=True)
+    from transformers.utils.chat_template_utils import _render_with_assistant_indices
+
+    compiled = _compiled(template.source)
+    context = _context(template, formed(template.forms, conversation), prompt=False)
+    return _guarded(lambda: _render_with_assistant_indices(compiled_template=compiled, **context), where)
 
 
-def _render(
-    template: ChatTemplate,
-    messages: list[Message],
-    tools: list[dict[str, Any]] | None,
-    where: str,
-    prompt: bool,
-    marks: bool,
-) -> tuple[str, list[tuple[int, int]]]:
-    from transformers.utils.chat_template_utils import render_jinja_template
+def _context(template: ChatTemplate, conversation: Conversation, prompt: bool) -> dict[str, Any]:
+    return {
+        "strftime_now": fixed_date,
+        **template.variables,
+        "documents": None,
+        **conversation.variables,
+        "messages": conversation.messages,
+        "tools": conversation.tools,
+        "add_generation_prompt": prompt,
+    }
 
+
+Rendered = TypeVar("Rendered")
+
+
+def _guarded(rendered: Callable[[], Rendered], where: str) -> Rendered:
     try:
-        texts, spans = render_jinja_template(
-            [messages],
-            tools=tools,
-            chat_template=template.source,
-            return_assistant_tokens_mask=marks,
-            add_generation_prompt=prompt,
-            **{"strftime_now": fixed_date, **template.variables},
-        )
+        return rendered()
     except Exception as error:  # a template is a program of its own: whatever it raises is about the user's input
         raise UserError(
             f"the chat template fails: {error}", where, "change the messages, or choose another data.chat_template"
         ) from error
-    return texts[0], [(int(start), int(end)) for start, end in spans[0]] if marks else []
 
 
 def fixed_date(pattern: str) -> str:
@@ -193,17 +200,6 @@ def fixed_date(pattern: str) -> str:
     The clock would make equal data differ from day to day, under an unchanged cache key.
     """
     return datetime(2024, 7, 26, tzinfo=UTC).strftime(pattern)
-
-
-def _generation_prompt(template: ChatTemplate) -> str:
-    for opening in ([PROBE_QUESTION], [{"role": "system", "content": "Be brief."}, PROBE_QUESTION]):
-        try:
-            closed = render(template, opening, None, "probe")
-            opened = render(template, opening, None, "probe", prompt=True)
-        except UserError:
-            continue
-        return opened[shared_prefix(closed, opened, template.added_tokens) :]
-    return ""
 
 
 def shared_prefix(first: str, second: str, added_tokens: tuple[str, ...]) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sftgo_cli.data.left_out import LeftOut
 from sftgo_cli.data.rendering import make_renderer, render_sample
 from sftgo_cli.data.samples import ChatBody, PairBody, Sample, TextBody
 from sftgo_cli.data.templates import SHIPPED, resolve_chat_template
@@ -152,7 +153,7 @@ def test_tool_calls_are_supervised_and_tool_answers_not(bpe: Any) -> None:
     ]
     row = rendered(bpe, CHATML, ChatBody(talk, tools=[call]))
     assert [row.text[start:end] for start, end, _ in row.spans] == ["uno<|im_end|>"]
-    assert row.left_out == {"tool_calls", "tools"}
+    assert row.left_out == (LeftOut("tool calls", 1, True), LeftOut("tool descriptions", 1, False))
 
 
 def test_reasoning_and_calls_together(bpe: Any) -> None:
@@ -197,13 +198,14 @@ def test_markers_of_one_message_in_two_pieces(bpe: Any) -> None:
     ]
 
 
-def test_a_template_that_rewrites_answers_is_refused(bpe: Any) -> None:
+def test_a_template_that_rewrites_answers_loses_them_aloud(bpe: Any) -> None:
     forgets = (
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' and not loop.last %}(old)"
         "{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}" + PROMPTED
     )
-    with pytest.raises(UserError, match=r"cannot tell which text is message 3.*d\.jsonl:1.*generation"):
-        supervised(bpe, forgets, TALK)
+    row = rendered(bpe, forgets, ChatBody(TALK))
+    assert [row.text[start:end] for start, end, _ in row.spans] == ["dos <|im_end|>"]
+    assert row.left_out == (LeftOut("answer text", 1, True),)
     assert supervised(bpe, forgets, TALK, "completion") == ["dos <|im_end|>"]
 
 
