@@ -81,7 +81,8 @@ def generate(
     """Completions of the prompts by a run's model, or a recipe's (its finished run's, else its base model)."""
     from rich.progress import Progress
 
-    from sftgo_cli.data.templates import resolve_chat_template
+    from sftgo_cli.data.template_probes import open_template
+    from sftgo_cli.data.templates import chosen_template
     from sftgo_cli.data.tokenizer import load_tokenizer
     from sftgo_cli.evaluation.evaluate import load_for_inference
     from sftgo_cli.evaluation.generate import complete, prompt_format_of
@@ -91,9 +92,10 @@ def generate(
     recipe = loaded.recipe
     run = None if base else run or finished_run(recipe.training.output_dir)
     tokenizer = load_tokenizer(recipe.model, loaded.source_dir)
-    tokenizer.chat_template = resolve_chat_template(recipe.data.chat_template, tokenizer, loaded.source_dir)
+    source = chosen_template(recipe.data, tokenizer, loaded.source_dir)
+    template = None if source is None else open_template(source, tokenizer)
     say(f"completing with {f'the trained model of {run}' if run else f'the base model {recipe.model.name_or_path}'}")
-    wrapping = prompt_format_of(tokenizer.chat_template is not None, row_formats(run) if run else [], raw)
+    wrapping = prompt_format_of(template, row_formats(run) if run else [], raw)
     model, _ = load_for_inference(recipe, loaded.source_dir, run, len(tokenizer))
     with Progress(console=console, disable=not console.is_terminal or len(prompts) < 2, transient=True) as progress:
         task = progress.add_task("generating", total=len(prompts))

@@ -119,21 +119,23 @@ def tokenize(
     loaded: LoadedRecipe, say: Say, num_processes: int | None = None, console: Any = None, generating: bool = True
 ) -> TokenizedData:
     """The stages before scoring: tokenize, hold out, curate. Arguments and errors as `prepare`."""
-    from sftgo_cli.data.preparation_report import refuse_unsupervised
+    from sftgo_cli.data.preparation_report import refuse_lost, refuse_unsupervised
     from sftgo_cli.data.sampling import check_drawn
     from sftgo_cli.data.segments import given_groups
     from sftgo_cli.data.stages import Tokenizing, held_out, tokenized
-    from sftgo_cli.data.templates import resolve_chat_template
+    from sftgo_cli.data.templates import chosen_template
     from sftgo_cli.data.tokenizer import load_tokenizer
 
     recipe = loaded.recipe
     _check_context(recipe, loaded.source_dir)
     tokenizer = load_tokenizer(recipe.model, loaded.source_dir)
-    template = resolve_chat_template(recipe.data.chat_template, tokenizer, loaded.source_dir)
+    template = chosen_template(recipe.data, tokenizer, loaded.source_dir)
     keep, keep_row = methods.source_columns(recipe)
     given = given_groups(recipe.grouping)
     job = Tokenizing(recipe.data, loaded.source_dir, tokenizer, template, keep, say, keep_row, given)
     train, reports = tokenized({f"train.{number}": source for number, source in enumerate(recipe.data.train)}, job)
+    if recipe.data.on_left_out == "error":
+        refuse_lost(reports)
     refuse_unsupervised(reports, recipe.data.max_unsupervised_fraction)
     keep, keep_row = methods.source_columns(recipe, training=False)
     evaluation_job = dataclasses.replace(job, keep_columns=keep, keep_row_columns=keep_row)

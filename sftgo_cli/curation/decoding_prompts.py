@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sftgo_cli.curation.questions import Request
+from sftgo_cli.data.message_forms import Conversation
 from sftgo_cli.data.rendering import LONE_SURROGATE
-from sftgo_cli.data.spans import stop_marker
-from sftgo_cli.data.templates import ChatTemplate, open_template, render
+from sftgo_cli.data.template_probes import open_template, stop_marker
+from sftgo_cli.data.templates import ChatTemplate, render
 from sftgo_cli.data.tokenization import make_encoder
 from sftgo_cli.errors import UserError
 
@@ -101,7 +102,7 @@ def prompts_of(
     for number, request in enumerate(wanted):
         question = request.question
         tools = question.tools if request.messages == question.messages else None
-        text = render(opened, request.messages, tools, question.where, prompt=True)
+        text = render(opened, Conversation(request.messages, tools), question.where, prompt=True)
         text = LONE_SURROGATE.sub("\ufffd", text)  # as in training: no tokenizer can encode one
         ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         if encoder.bos_id is not None and ids[:1] != [encoder.bos_id]:

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sftgo_cli.data.attribution import Attribution, Part
+from sftgo_cli.data.attribution import Attribution
 from sftgo_cli.data.message_forms import Conversation
+from sftgo_cli.data.perturbation import Part
 
 SYSTEM, USER, TOOL_RESULTS, ANSWERS = "system prompts", "user messages", "tool results", "answer text"
 REASONING, TOOL_CALLS, TOOLS = "reasoning", "tool calls", "tool descriptions"
+OF_ANSWERS = (ANSWERS, REASONING, TOOL_CALLS)
 BY_ROLE = {"system": SYSTEM, "developer": SYSTEM, "user": USER, "assistant": ANSWERS}
 UNMARKED = " outside {% generation %}"
+UNTRAINED = " (not trained on)"  # of the assistant's, in turns that are only read
 REASONING_ENDS = ("</think>", "[/THINK]", "</thinking>", "</reasoning>")
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sftgo_cli.data.left_out import OF_ANSWERS, UNTRAINED, LeftOut
 from sftgo_cli.errors import UserError
 
 NAMED_ROWS = 5  # how many dropped rows are named per reason
@@ -19,6 +20,17 @@ class DroppedRows:
 
     num_rows: int
     first_rows: list[str]
+
+
+@dataclass(frozen=True)
+class LostContent:
+    """How many messages and rows lose something that the chat template leaves out, and the first of the rows;
+    `supervised` where it was to be trained on."""
+
+    num_messages: int
+    num_rows: int
+    first_rows: list[str]
+    supervised: bool
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,8 @@ class PreparationReport:
     length_p95: float
     length_max: int
     ignored_columns: list[str]
-    left_out: dict[str, int]  # rows whose tools, tool_calls or reasoning_content the chat template does not write
+    left_out: dict[str, LostContent]  # by kind: what the chat template does not write
+    notes: list[str]  # sentences about the chat template
 
     @property
     def rows_unsupervised(self) -> int:
@@ -56,7 +69,8 @@ class PreparationReport:
     def from_json(value: Mapping[str, Any]) -> PreparationReport:
         """The report that `to_json` gave."""
         dropped = {reason: DroppedRows(**rows) for reason, rows in value["dropped"].items()}
-        return PreparationReport(**{**value, "dropped": dropped})
+        left_out = {kind: LostContent(**lost) for kind, lost in value["left_out"].items()}
+        return PreparationReport(**{**value, "dropped": dropped, "left_out": left_out})
 
 
 @dataclass
@@ -72,7 +86,8 @@ class Tally:
     dropped: dict[str, int] = field(default_factory=dict)
     first_rows: dict[str, list[str]] = field(default_factory=dict)
     ignored_columns: set[str] = field(default_factory=set)
-    left_out: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, LostContent] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def drop(self, reason: str, row_id: str) -> None:
         """Counts one dropped row."""
@@ -81,10 +96,15 @@ class Tally:
         if len(named) < NAMED_ROWS:
             named.append(row_id)
 
-    def count_left_out(self, fields: frozenset[str]) -> None:
-        """Counts one row with fields that the chat template does not write."""
-        for name in fields:
-            self.left_out[name] = self.left_out.get(name, 0) + 1
+    def count_left_out(self, items: Sequence[LeftOut], row_id: str) -> None:
+        """Counts what one row loses to the chat template, an answer's apart from what is only read."""
+        for item in items:
+            kind = f"{item.kind}{UNTRAINED}" if item.kind in OF_ANSWERS and not item.supervised else item.kind
+            before = self.left_out.get(kind, LostContent(0, 0, [], item.supervised))
+            named = before.first_rows if len(before.first_rows) >= NAMED_ROWS else [*before.first_rows, row_id]
+            self.left_out[kind] = LostContent(
+                before.num_messages + item.num_messages, before.num_rows + 1, named, item.supervised
+            )
 
     def report(self, source: str, format_name: str) -> PreparationReport:
         """The finished report."""
@@ -109,6 +129,7 @@ class Tally:
             length_max=int(lengths.max(initial=0)),
             ignored_columns=sorted(self.ignored_columns),
             left_out=dict(sorted(self.left_out.items())),
+            notes=list(self.notes),
         )
 
 
@@ -133,3 +154,25 @@ def refuse_unsupervised(reports: list[PreparationReport], allowed: float) -> Non
         "; ".join(named),
         "correct the rows, raise data.max_length, or raise data.max_unsupervised_fraction",
     )
+
+
+def refuse_lost(reports: list[PreparationReport]) -> None:
+    """Stops a run that would train answers without what the data supervises in them: `data.on_left_out: error`.
+
+    Raises:
+        UserError: names what is lost, how often, and the first rows.
+    """
+    lost = [
+        f"{kind} of {count.num_messages} messages in {count.num_rows} rows of {report.source} "
+        f"({', '.join(count.first_rows)}{', ...' if count.num_rows > len(count.first_rows) else ''})"
+        for report in reports
+        for kind, count in report.left_out.items()
+        if count.supervised
+    ]
+    if lost:
+        raise UserError(
+            f"the chat template leaves out what the data supervises: {'; '.join(lost)}",
+            "data.chat_template",
+            "choose a template that writes it, set data.train_on: completion where only earlier turns lose it, or "
+            "data.on_left_out: allow to train without it",
+        )

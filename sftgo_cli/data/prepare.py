@@ -119,6 +119,7 @@ def _write(
                 fmt = _format_of(batch[0], declared, job)
                 if fmt != "tokenized":
                     renderer = make_renderer(_needed(template, fmt), tokenizer, job.data.train_on, job.given)
+                    tally.notes += renderer.notes
             kept = prepare_batch(batch, fmt, renderer, job, tally)
             if kept:
                 weighted |= {columns.TOKEN_WEIGHTS} if any(row.weighted for row in kept) else set()

@@ -21,7 +21,7 @@ from sftgo_cli.data.samples import ChatBody, PairBody, Sample, TextBody
 from sftgo_cli.data.segments import GivenGroups, Segment, Stretch, cuts_within, joined
 from sftgo_cli.data.spans import ROLES, Span, attributed_spans, content_span, message_regions
 from sftgo_cli.data.template_probes import open_template, prompt_note, stop_marker
-from sftgo_cli.data.templates import DEFAULT_NAME, TOOL_NAME, ChatTemplate, named_templates
+from sftgo_cli.data.templates import ChatTemplate, tool_template
 from sftgo_cli.errors import UserError
 
 TrainOn = Literal["assistant", "completion", "all"]
@@ -65,24 +65,25 @@ def make_renderer(
     tokenizer: Any,
     train_on: TrainOn,
     given: GivenGroups | None = None,
-    variables: Mapping[str, Any] | None = None,
 ) -> Renderer:
-    """The renderer for a template's source (None: rows without a template) and the recipe's variables for it.
+    """The renderer for a template's source (None: rows without a template); see `chosen_template`.
 
     Raises:
         UserError: the template is not valid, fails on a simple conversation, or never trains its stop token.
     """
     if template_source is None:
         return Renderer(None, tokenizer.eos_token or "", tokenizer.eos_token, train_on, given)
-    template = open_template(template_source, tokenizer, variables)
-    marker = stop_marker(template)
-    template = replace(template, end_of_turn=marker)
-    own, tools = named_templates(tokenizer), None
-    if TOOL_NAME in own and template_source == own.get(DEFAULT_NAME):
-        tools = open_template(own[TOOL_NAME], tokenizer, variables)
-        tools = replace(tools, end_of_turn=stop_marker(tools))
+    template = _ready(template_source, tokenizer)
+    own = tool_template(template_source, tokenizer)
+    tools = None if own is None else _ready(own, tokenizer)
     note = prompt_note(template)
-    return Renderer(template, marker, tokenizer.eos_token, train_on, given, tools, () if note is None else (note,))
+    notes = () if note is None else (note,)
+    return Renderer(template, template.end_of_turn, tokenizer.eos_token, train_on, given, tools, notes)
+
+
+def _ready(source: str, tokenizer: Any) -> ChatTemplate:
+    template = open_template(source, tokenizer)
+    return replace(template, end_of_turn=stop_marker(template))
 
 
 def render_sample(sample: Sample, renderer: Renderer) -> Rendered | str:

@@ -70,7 +70,7 @@ def _encode_batch(samples: list[Sample], renderer: Renderer | None, job: Job, ta
         if isinstance(row, str):
             tally.drop(row, sample.row_id)
         else:
-            tally.count_left_out(row.left_out)
+            tally.count_left_out(row.left_out, sample.row_id)
             rendered.append(row)
     return encode_texts(rendered, job.encoder)
 

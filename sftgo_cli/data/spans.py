@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from sftgo_cli.data.attribution import Attribution, Part, attribute
+from sftgo_cli.data.attribution import Attribution, attribute
 from sftgo_cli.data.message_forms import Conversation, reasoning_of
+from sftgo_cli.data.perturbation import Part
 from sftgo_cli.data.templates import ChatTemplate, render, render_marked, shared_prefix
 from sftgo_cli.data.turns import turn_spans
 from sftgo_cli.errors import UserError

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sftgo_cli.data.segments import GivenGroups
 
 Say = Callable[[str], None]
-TOKENIZE_VERSION = 3
+TOKENIZE_VERSION = 4
 HOLDOUT_VERSION = 1
 HOLDOUT_SEED = 0  # not training.seed: runs that differ in their seed must be measured on the same rows
 

@@ -5,7 +5,7 @@ Nothing is looked up by a template's name or source: small conversations are ren
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -44,13 +44,13 @@ OPENINGS: tuple[tuple[list[Message], list[dict[str, Any]] | None], ...] = (
 )
 
 
-def open_template(source: str, tokenizer: Any, variables: Mapping[str, Any] | None = None) -> ChatTemplate:
+def open_template(source: str, tokenizer: Any) -> ChatTemplate:
     """The template ready to render rows.
 
     Raises:
         UserError: it is not valid Jinja.
     """
-    template = compile_template(source, tokenizer, variables)
+    template = compile_template(source, tokenizer)
     template = replace(template, forms=_forms(template))
     template = replace(template, generation_prompt=_generation_prompt(template), openers=_openers(template))
     return replace(template, stops=_stops_at_headers(template))

@@ -9,6 +9,7 @@ function, would arrive as a text.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sftgo_cli.data.message_forms import PLAIN, Conversation, MessageForms, formed
 from sftgo_cli.errors import UserError, nearest
+from sftgo_cli.recipe.data_section import DataSection
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -104,14 +106,56 @@ def resolve_chat_template(choice: str | None, tokenizer: Any, recipe_dir: Path) 
     raise UserError(f"no chat template {choice!r}", "data.chat_template", fix)
 
 
-def tool_template(choice: str | None, tokenizer: Any) -> str | None:
-    """The tokenizer's own template for rows with tools, where it has one besides its default and none was chosen."""
-    return named_templates(tokenizer).get(TOOL_NAME) if choice is None else None
+def chosen_template(data: DataSection, tokenizer: Any, recipe_dir: Path, choice: str | None = None) -> str | None:
+    """The Jinja source for a recipe's rows, its `data.chat_template_kwargs` as defaults of the template's variables, or
+    None where there is no template at all. `choice` is a source's own instead of `data.chat_template`.
+
+    Raises:
+        UserError: as `resolve_chat_template`, or a variable has no name that a template can read.
+    """
+    source = resolve_chat_template(choice or data.chat_template, tokenizer, recipe_dir)
+    return None if source is None else _defaults(data.chat_template_kwargs) + source
 
 
-def compile_template(source: str, tokenizer: Any, variables: Mapping[str, Any] | None = None) -> ChatTemplate:
-    """The template with what it needs from the tokenizer, not yet probed; `variables` are the recipe's
-    `data.chat_template_kwargs`.
+def _defaults(variables: Mapping[str, Any]) -> str:
+    """Jinja that sets each variable where the caller gives none: so a run's own template holds them wherever it is used,
+    and a row or a request can still say otherwise."""
+    for name in variables:
+        if not name.isidentifier() or name in ("messages", "tools", "add_generation_prompt"):
+            raise UserError(
+                f"{name!r} is no variable of a chat template", "data.chat_template_kwargs", "name one that it reads"
+            )
+    return "".join(
+        f"{{%- set {name} = {name} if {name} is defined else {_jinja(value)} -%}}" for name, value in variables.items()
+    )
+
+
+def _jinja(value: Any) -> str:
+    """A plain value as a Jinja expression."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(str(key))}: {_jinja(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_jinja, value)) + "]"
+    return "none" if value is None else json.dumps(value)
+
+
+def tool_template(source: str, tokenizer: Any) -> str | None:
+    """The tokenizer's own template for rows with tools, if it has one besides the default that `source` is."""
+    own = named_templates(tokenizer)
+    default = own.get(DEFAULT_NAME)
+    if default is None or TOOL_NAME not in own or not source.endswith(default):
+        return None
+    return source.removesuffix(default) + own[TOOL_NAME]
+
+
+def saved_templates(source: str, tokenizer: Any) -> str | dict[str, str]:
+    """What a run's tokenizer is saved with: the template of the run, and beside it the one for rows with tools."""
+    tools = tool_template(source, tokenizer)
+    return source if tools is None else {DEFAULT_NAME: source, TOOL_NAME: tools}
+
+
+def compile_template(source: str, tokenizer: Any) -> ChatTemplate:
+    """The template with what it needs from the tokenizer, not yet probed.
 
     Raises:
         UserError: it is not valid Jinja.
@@ -119,7 +163,7 @@ def compile_template(source: str, tokenizer: Any, variables: Mapping[str, Any] |
     added = {str(token) for token in tokenizer.added_tokens_decoder.values()} | set(tokenizer.all_special_tokens)
     return ChatTemplate(
         source=source,
-        variables={**tokenizer.special_tokens_map, **(variables or {})},
+        variables=dict(tokenizer.special_tokens_map),
         added_tokens=tuple(sorted((token for token in added if token), key=len, reverse=True)),
         has_markers=bool(GENERATION_MARKER.search(source)),
         literals=_literals(source),
@@ -167,14 +211,17 @@ def render_marked(template: ChatTemplate, conversation: Conversation, where: str
 
     compiled = _compiled(template.source)
     context = _context(template, formed(template.forms, conversation), prompt=False)
-    return _guarded(lambda: _render_with_assistant_indices(compiled_template=compiled, **context), where)
+    # tools and documents are arguments of their own there
+    text, spans = _guarded(
+        lambda: _render_with_assistant_indices(compiled_template=compiled, **{"documents": None, **context}), where
+    )
+    return str(text), [(int(start), int(end)) for start, end in spans]
 
 
 def _context(template: ChatTemplate, conversation: Conversation, prompt: bool) -> dict[str, Any]:
     return {
         "strftime_now": fixed_date,
         **template.variables,
-        "documents": None,
         **conversation.variables,
         "messages": conversation.messages,
         "tools": conversation.tools,

@@ -75,8 +75,8 @@ def _header_length(
     closed, prompt = _prompt_gaps(template, conversation.upto(i), before, where)
     if prompt is not None and gap.startswith(prompt):
         return len(prompt)
-    others = [_gap_before(template, conversation.upto(i, turn), i, before, where) for turn in TURNS]
-    others = [other for other in others if other is not None] or [other for other in (prompt,) if other is not None]
+    rendered = [_gap_before(template, conversation.upto(i, turn), i, before, where) for turn in TURNS]
+    others = [other for other in rendered if other is not None] or ([] if prompt is None else [prompt])
     if others:
         shared = min(shared_prefix(gap, other, template.added_tokens) for other in others)
         # What stands there without any turn closes the message before.

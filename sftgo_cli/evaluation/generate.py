@@ -1,4 +1,8 @@
-"""Completes prompts with a model: batched, left-padded, longest first; through the chat template where there is one."""
+"""Completes prompts with a model: batched, left-padded, longest first; through the chat template where there is one.
+
+Prompts are rendered as in training (the fixed date, the recipe's variables of the template), and an answer ends where
+the template ends a turn, or where the model's own configuration says so.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sftgo_cli.curation.decoding_prompts import Endings, endings
 from sftgo_cli.data.formats import ALPACA_WITHOUT_INPUT
-from sftgo_cli.data.templates import fixed_date
+from sftgo_cli.data.message_forms import Conversation
+from sftgo_cli.data.templates import ChatTemplate, render
 from sftgo_cli.data.tokenization import make_encoder
 from sftgo_cli.errors import UserError
+
+RAW = "{prompt}"
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,21 @@ class Decoding:
     top_p: float = 1.0
     seed: int = 0
     batch_size: int = 8
+
+
+@dataclass(frozen=True)
+class PromptFormat:
+    """What surrounds a prompt: the chat template, or (without one) a text with `{prompt}` in it."""
+
+    template: ChatTemplate | None = None
+    text: str = RAW
+
+    def render(self, prompt: str) -> str:
+        """The text that the model completes."""
+        if self.template is None:
+            return self.text.replace("{prompt}", prompt)
+        conversation = Conversation([{"role": "user", "content": prompt}])
+        return render(self.template, conversation, "the prompt", prompt=True)
 
 
 def read_prompts(path: Path, column: str) -> list[dict[str, Any]]:
@@ -49,20 +72,16 @@ def complete(
     tokenizer: Any,
     prompts: Sequence[str],
     decoding: Decoding,
-    prompt_format: str = "{prompt}",
+    prompt_format: PromptFormat = PromptFormat(),
     on_batch: Callable[[int], None] = lambda count: None,
 ) -> list[str]:
-    """The completions of the prompts, in their order, special tokens removed.
-
-    Args:
-        prompt_format: the text around a prompt, with the template's generation prompt; see `prompt_format_of`.
-    """
+    """The completions of the prompts, in their order, special tokens removed."""
     import torch
     from transformers import set_seed
 
     encoder = make_encoder(tokenizer)
     bos = encoder.bos_token if encoder.bos_id is not None else ""  # exactly once, as in training
-    texts = [render_prompt(tokenizer, prompt, prompt_format) for prompt in prompts]
+    texts = [prompt_format.render(prompt) for prompt in prompts]
     texts = [text if text.startswith(bos) else bos + text for text in texts]
     lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
     order = sorted(range(len(texts)), key=lambda index: -lengths[index])
@@ -70,6 +89,8 @@ def complete(
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    ends = _endings(model, tokenizer, prompt_format)
+    stops = {"stop_strings": list(ends.texts), "tokenizer": tokenizer} if ends.texts else {}
     sampling = {"temperature": decoding.temperature, "top_p": decoding.top_p} if decoding.temperature > 0 else {}
     set_seed(decoding.seed)
     for start in range(0, len(order), decoding.batch_size):
@@ -84,38 +105,39 @@ def complete(
                 max_new_tokens=decoding.max_new_tokens,
                 do_sample=decoding.temperature > 0,
                 pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=list(ends.ids) or None,
+                **stops,
                 **sampling,
             )
         answers = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
         for index, answer in zip(chosen, answers, strict=True):
+            for end in ends.texts:
+                answer = answer.partition(end)[0]
             completions[index] = answer.strip()
         on_batch(len(chosen))
     return completions
 
 
-CHAT = "chat"
-RAW = "{prompt}"
+def _endings(model: Any, tokenizer: Any, prompt_format: PromptFormat) -> Endings:
+    """What ends an answer: the template's end of turn, the tokenizer's eos and the model's own list."""
+    own = model.generation_config.eos_token_id
+    ids = own if isinstance(own, list) else [] if own is None else [own]
+    if prompt_format.template is not None:
+        return endings(tokenizer, prompt_format.template, ids, [])
+    eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    return Endings(tuple(sorted({*ids, *eos})), ())
 
 
-def prompt_format_of(has_template: bool, row_formats: Sequence[str], raw: bool) -> str:
+def prompt_format_of(template: ChatTemplate | None, row_formats: Sequence[str], raw: bool) -> PromptFormat:
     """How a prompt was put to the model in training: by the chat template; without one, alpaca rows stand in Stanford's
     prompt and everything else is plain text. `raw` is plain text always."""
     if raw:
-        return RAW
-    if has_template:
-        return CHAT
-    return ALPACA_WITHOUT_INPUT.replace("{instruction}", "{prompt}") if set(row_formats) == {"alpaca"} else RAW
-
-
-def render_prompt(tokenizer: Any, prompt: str, prompt_format: str) -> str:
-    """The text that the model completes."""
-    if prompt_format != CHAT:
-        return prompt_format.replace("{prompt}", prompt)
-    messages = [{"role": "user", "content": prompt}]
-    text: str = tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True, strftime_now=fixed_date
-    )
-    return text
+        return PromptFormat()
+    if template is not None:
+        return PromptFormat(template)
+    if set(row_formats) == {"alpaca"}:
+        return PromptFormat(text=ALPACA_WITHOUT_INPUT.replace("{instruction}", "{prompt}"))
+    return PromptFormat()
 
 
 def write_completions(path: Path, rows: Sequence[dict[str, Any]], completions: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -52,6 +52,12 @@ class DataSection(StrictModel):
     on_overlong: Literal["truncate", "drop", "error"] = Field("truncate", description="What happens to longer samples")
     train_on: Literal["assistant", "completion", "all"] = Field("assistant", description="Which tokens are supervised")
     chat_template: str | None = Field(None, description="Name of a shipped template, a .jinja file, or inline Jinja")
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="Variables of the chat template: {enable_thinking: false}; rows may have own"
+    )
+    on_left_out: Literal["error", "allow"] = Field(
+        "error", description="What happens where the chat template leaves out what an answer is trained on"
+    )
     packing: bool = Field(True, description="Put several whole samples in one sequence of max_length")
     max_unsupervised_fraction: Fraction = Field(
         0.01, description="Refuse to train when more rows than this have no supervised token"

@@ -104,11 +104,13 @@ def _dropped(reports: Sequence[PreparationReport]) -> list[str]:
 
 
 def _left_out(reports: Sequence[PreparationReport]) -> list[str]:
-    return [
-        f"The chat template does not write {name}: {count_text(num_rows)} rows of {report.source} lose it."
+    lost = [
+        f"The chat template leaves out {kind}: {count_text(count.num_messages)} in {count_text(count.num_rows)} rows of "
+        f"{report.source} ({', '.join(count.first_rows)}{', ...' if count.num_rows > len(count.first_rows) else ''})."
         for report in reports
-        for name, num_rows in report.left_out.items()
+        for kind, count in report.left_out.items()
     ]
+    return lost + list(dict.fromkeys(note for report in reports for note in report.notes))
 
 
 def _mixture(reports: Sequence[PreparationReport], weights: Mapping[str, float] | None) -> list[str]:

@@ -14,6 +14,7 @@ from sftgo_cli.columns import GROUP_IDS
 from sftgo_cli.data.collation import Collator, needs_one_sequence, pad_token_id
 from sftgo_cli.data.rows import TokenTable, loss_table
 from sftgo_cli.data.sampling import SamplingPlan, SourceRows, StepSampler
+from sftgo_cli.data.templates import saved_templates
 from sftgo_cli.errors import InterruptedRun, StateError
 from sftgo_cli.evaluation.heldout import evaluation_set
 from sftgo_cli.losses import head, head_probe
@@ -266,7 +267,8 @@ def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, say: Sa
     trainer.remove_callback(PrinterCallback)
     probe_model(trainer.model, inputs, args, collator, say)
     if inputs.template is not None:
-        inputs.tokenizer.chat_template = inputs.template  # saved with the model, so that generation uses the same
+        # Saved with the model, so that generation uses the same.
+        inputs.tokenizer.chat_template = saved_templates(inputs.template, inputs.tokenizer)
     return trainer
 
 

@@ -246,7 +246,7 @@ def _endings(source: _Source, options: Options) -> Endings:
 
     from sftgo_cli.base_model import resolve_name
     from sftgo_cli.curation.decoding_prompts import endings
-    from sftgo_cli.data.templates import open_template
+    from sftgo_cli.data.template_probes import open_template
 
     section = source.section
     configured = [_configuration(source)]

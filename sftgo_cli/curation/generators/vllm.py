@@ -20,7 +20,9 @@ from pydantic import Field
 
 from sftgo_cli.base_model import model_fingerprint
 from sftgo_cli.curation.questions import Answer, CurationContext, Done, Question, Request
-from sftgo_cli.data.templates import open_template, render, resolve_chat_template
+from sftgo_cli.data.message_forms import Conversation
+from sftgo_cli.data.template_probes import open_template
+from sftgo_cli.data.templates import render, resolve_chat_template
 from sftgo_cli.data.tokenizer import load_tokenizer, tokenizer_fingerprint
 from sftgo_cli.errors import EnvironmentProblem, UserError
 from sftgo_cli.model_source import model_source
@@ -156,7 +158,7 @@ def _encoder(
     bos = make_encoder(tokenizer).bos_id
 
     def prompt_ids(messages: list[dict[str, Any]], question: Question) -> list[int]:
-        text = render(template, messages, question.tools, question.where, prompt=True)
+        text = render(template, Conversation(messages, question.tools), question.where, prompt=True)
         ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
 

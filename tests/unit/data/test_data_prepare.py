@@ -83,6 +83,7 @@ def test_report_adds_up_and_survives_json(bpe: Any, write_rows: Any) -> None:
         length_max=8,
         ignored_columns=["extra", "note"],
         left_out={},
+        notes=[],
     )
     assert report.rows_unsupervised == 3
     assert PreparationReport.from_json(report.to_json()) == report
@@ -238,7 +239,7 @@ def test_lone_surrogates_reach_the_file_as_replacements(bpe: Any, tmp_path: Path
 def report_with(rows_in: int, **dropped: int) -> PreparationReport:
     rows = {reason: DroppedRows(count, [f"{reason}-0"]) for reason, count in dropped.items()}
     kept = rows_in - sum(dropped.values())
-    return PreparationReport("s", "text", rows_in, kept, rows, 0, 9, 9, 0, 0, 1, 1.0, 1.0, 1, [], {})
+    return PreparationReport("s", "text", rows_in, kept, rows, 0, 9, 9, 0, 0, 1, 1.0, 1.0, 1, [], {}, [])
 
 
 def test_too_many_unsupervised_rows_are_refused() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sftgo_cli.data.preparation_report import DroppedRows, PreparationReport
+from sftgo_cli.data.preparation_report import DroppedRows, LostContent, PreparationReport
 from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.grouping_section import GroupingSection
 from sftgo_cli.report.data_table import data_notes, data_table
@@ -36,7 +36,8 @@ FIRST = PreparationReport(
     length_p95=400.0,
     length_max=512,
     ignored_columns=["category", "[bold]"],
-    left_out={"tools": 2},
+    left_out={"tool descriptions": LostContent(2, 2, ["b.jsonl:1", "b.jsonl:2"], False)},
+    notes=["The prompt differs."],
 )
 SECOND = replace(FIRST, source="[red]x", dropped={}, rows_in=1000, supervised_tokens=25_000, left_out={})
 
@@ -80,7 +81,8 @@ def test_data_notes() -> None:
         "Ignored columns of train.0, [red]x: category, [bold].",
         "Dropped from train.0, empty answer (7): a:1, a:2, ...",
         "Dropped from train.0, answer cut (3): a:5, a:6, a:9.",
-        "The chat template does not write tools: 2 rows of train.0 lose it.",
+        "The chat template leaves out tool descriptions: 2 in 2 rows of train.0 (b.jsonl:1, b.jsonl:2).",
+        "The prompt differs.",
         "Share of the supervised tokens per epoch: train.0 50.0%, [red]x 50.0%.",
     ]
     assert data_notes([FIRST, SECOND])[-1] == "Share of the supervised tokens: train.0 66.7%, [red]x 33.3%."
