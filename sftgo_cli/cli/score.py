@@ -41,6 +41,8 @@ def score(
     from sftgo_cli.data.stages import check_new_folder, save_columns
     from sftgo_cli.report.group_names import group_labels
     from sftgo_cli.report.score_table import score_statistics, score_table
+    from sftgo_cli.report.token_kinds import count_kinds, kind_rows, kinds_table, kinds_warning
+    from sftgo_cli.scoring.group_stage import given_column
 
     if output is not None:
         check_new_folder(output)
@@ -52,7 +54,14 @@ def score(
     out = console()
     pipeline.print_reports(loaded, data, out)
     summaries = score_statistics(data.train.datasets, data.tokenizer, data.num_groups)
-    out.print(score_table(summaries, loaded.recipe.grouping.cuts(), group_labels(loaded.recipe.grouping)))
+    grouping = loaded.recipe.grouping
+    labels = group_labels(grouping)
+    out.print(score_table(summaries, grouping.cuts(), labels))
+    kinds = count_kinds(data.train.datasets, data.num_groups)
+    out.print(kinds_table(kind_rows(kinds, labels), "Kinds of tokens", "group"))
+    warning = kinds_warning(kinds, labels) if given_column(grouping) is None else None
+    if warning is not None:
+        out.print(warning, style="bold yellow", highlight=False, markup=False)
     if output is not None:
         save_columns(data.train, output)
         say(f"wrote {data.train.num_rows} rows to {output}")
@@ -64,6 +73,7 @@ def _compare(loaded: LoadedRecipe, scorers: str, num_processes: int | None, outp
     from sftgo_cli.report.agreement import agreement
     from sftgo_cli.report.agreement_table import agreement_table, overlap_notes
     from sftgo_cli.report.inspect_terminal import render_compared
+    from sftgo_cli.report.token_kinds import ALL_TOKENS, count_kinds, kinds_table
 
     if output is not None:
         raise UserError("--output writes the columns of one scorer", "--output", "leave out --compare")
@@ -71,8 +81,13 @@ def _compare(loaded: LoadedRecipe, scorers: str, num_processes: int | None, outp
     grouping = loaded.recipe.grouping
     datasets = {label: data.train.datasets for label, data in views.items()}
     found = agreement(datasets, grouping.num_groups(), grouping.special_tokens)
+    kinds = {label: count_kinds(data.train.datasets, data.num_groups) for label, data in views.items()}
+    most_important = [(label, counts.shares(-1)) for label, counts in kinds.items()]
     out = console()
     out.print(agreement_table(found))
+    all_tokens = next(iter(kinds.values())).shares()
+    rows = [*most_important, (ALL_TOKENS, all_tokens)]
+    out.print(kinds_table(rows, "Kinds of the most important tokens", "scorer"))
     out.print("Where they agree least\n", style="bold", highlight=False)
     chosen = {label: rows_of(data.train, [row.row for row in found.least]) for label, data in views.items()}
     tokenizer = next(iter(views.values())).tokenizer
