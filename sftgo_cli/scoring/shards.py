@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from sftgo_cli import durable
 from sftgo_cli.columns import LABELS
-from sftgo_cli.errors import EnvironmentProblem, InterruptedRun, UserError
+from sftgo_cli.errors import EnvironmentProblem, InterruptedRun
 from sftgo_cli.progress import Work, shown_progress
 from sftgo_cli.recipe.options import MethodOptions
+from sftgo_cli.scoring.checked_scores import MODEL_NOT_FINITE, check_scores
 from sftgo_cli.scoring.context import ScoringContext
 
 if TYPE_CHECKING:
@@ -116,8 +117,7 @@ def opened(job: ScoringJob) -> Callable[[Shard], None]:
     def compute(shard: Shard) -> None:
         chunk = tables[shard.dataset].slice(shard.start, shard.stop)
         columns = score(chunk)
-        _check_columns(columns, written, shard, job.scorer)
-        _check_finite(columns, chunk, job, shard)
+        _check_columns(columns, written, chunk, job, shard)
         write_shard(job.folder, shard, columns, written)
 
     return compute
@@ -127,6 +127,7 @@ def _tables(job: ScoringJob, module: ModuleType) -> list[TokenTable]:
     from sftgo_cli.data.rows import TokenTable
 
     token_columns, row_columns = module.columns(job.options)
+    token_columns = tuple(dict.fromkeys((*token_columns, LABELS)))  # by which the scores are checked
     return [TokenTable([dataset], token_columns, row_columns) for dataset in job.datasets]
 
 
@@ -147,30 +148,12 @@ def cut_shards(lengths: npt.NDArray[np.int64], dataset: int, shard_tokens: int |
         start, before = stop, int(ends[stop - 1])
 
 
-def _check_columns(columns: Columns, written: Sequence[str], shard: Shard, scorer: str) -> None:
-    """A scorer's promise, kept before anything of it is written."""
+def _check_columns(columns: Any, written: Sequence[str], chunk: TokenChunk, job: ScoringJob, shard: Shard) -> None:
+    """A scorer's promise, kept before anything of it is written. Raises UserError."""
+    dataset = job.datasets[shard.dataset]
     for name in written:
-        values = columns.get(name)
-        if values is None or values.shape != (shard.num_tokens,) or values.dtype != "float32":
-            found = "nothing" if values is None else f"{values.dtype}{list(values.shape)}"
-            raise ValueError(f"{scorer} gave {found} as {name}, not float32[{shard.num_tokens}]")
-
-
-def _check_finite(columns: Columns, chunk: TokenChunk, job: ScoringJob, shard: Shard) -> None:
-    """Raises UserError when a supervised token's number is NaN or infinite: it would sort as the most important one."""
-    import numpy as np
-
-    if LABELS not in chunk.columns:
-        return
-    for name, values in columns.items():
-        bad = np.flatnonzero(chunk.supervised & ~np.isfinite(values))
-        if len(bad):
-            row = int(np.searchsorted(chunk.row_offsets, bad[0], side="right")) - 1
-            raise UserError(
-                f"{job.scorer} computed {values[bad[0]]} as {name} of token {int(bad[0] - chunk.row_offsets[row])}",
-                f"row {job.datasets[shard.dataset][shard.start + row]['row_id']}",
-                "a model's weights or the compute type are at fault: try scoring.dtype: float32",
-            )
+        values = columns.get(name) if isinstance(columns, dict) else columns
+        check_scores(job.scorer, name, values, chunk, dataset, MODEL_NOT_FINITE)
 
 
 def write_shard(folder: Path, shard: Shard, columns: Columns, written: Sequence[str]) -> None:

@@ -12,10 +12,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from sftgo_cli.cache import cache_root, cached, stage_key
-from sftgo_cli.columns import TOKEN_SCORES
+from sftgo_cli.columns import LABELS, TOKEN_SCORES
 from sftgo_cli.data.stages import Rows, beside, write_column, write_columns
 from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.options import MethodChoice
+from sftgo_cli.scoring.checked_scores import checked_chunks
 from sftgo_cli.scoring.context import ScoringContext
 
 if TYPE_CHECKING:
@@ -58,9 +59,8 @@ def _scored_by_statistics(rows: Rows, fit_on: Rows, choice: MethodChoice, module
         say(f"scoring {rows.num_rows} rows with {choice.name}")
         fitted = table_of(fit_on.datasets, token_columns, row_columns)
         for number, dataset in enumerate(rows.datasets):
-            table = table_of([dataset], token_columns, row_columns)
-            offsets = (chunk.row_offsets for chunk in table.chunks())
-            pairs = zip(offsets, module.score(table, fitted, choice.options), strict=True)
+            table = table_of([dataset], with_labels(token_columns), row_columns)
+            pairs = checked_chunks(choice.name, module.score(table, fitted, choice.options), table, dataset)
             write_column(folder / f"{number}.arrow", TOKEN_SCORES, np.float32, pairs)
 
     ingredients = {
@@ -127,12 +127,13 @@ def _scored_by_parts(
 
         say(f"scoring {rows.num_rows} rows with {choice.name}")
         for number, dataset in enumerate(rows.datasets):
-            table = table_of([dataset], *module.columns(choice.options))
+            token_columns, row_columns = module.columns(choice.options)
+            table = table_of([dataset], with_labels(token_columns), row_columns)
             part_tables = [table_of([part.datasets[number]], (TOKEN_SCORES,)) for part in scored_parts]
-            pairs = (
-                (chunk.row_offsets, module.combine(chunk, part_scores(part_tables, chunk), choice.options))
-                for chunk in table.chunks()
+            outputs = (
+                module.combine(chunk, part_scores(part_tables, chunk), choice.options) for chunk in table.chunks()
             )
+            pairs = checked_chunks(choice.name, outputs, table, dataset)
             write_column(folder / f"{number}.arrow", TOKEN_SCORES, np.float32, pairs)
 
     ingredients = {
@@ -149,6 +150,11 @@ def part_scores(tables: Sequence[TokenTable], chunk: TokenChunk) -> list[npt.NDA
     """The scores of the chunk's rows in tables of the same rows, whose files may be cut into other batches."""
     rows = chunk.first_row, chunk.first_row + chunk.num_rows
     return [table.slice(*rows).columns[TOKEN_SCORES] for table in tables]
+
+
+def with_labels(token_columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns that a scorer reads, and `labels`, by which its scores are checked."""
+    return tuple(dict.fromkeys((*token_columns, LABELS)))
 
 
 def table_of(datasets: Sequence[Dataset], token_columns: Sequence[str], row_columns: Sequence[str] = ()) -> TokenTable:

@@ -238,12 +238,14 @@ def test_a_killed_scoring_process_is_named(tmp_path: Path) -> None:
     score(rows, 1)
 
 
-def test_a_scorer_that_breaks_its_promise_is_a_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scorer_that_breaks_its_promise_keeps_no_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def open_scorer(options: Any, context: Any) -> Any:
         return lambda chunk: {name: np.zeros(3, np.float32) for name in toy_scorer.written(options)}
 
     monkeypatch.setattr(toy_scorer, "open_scorer", open_scorer)
-    with pytest.raises(ValueError, match=r"toy gave float32\[3\] as token_scores, not float32\[\d+\]"):
+    with pytest.raises(
+        UserError, match=r"toy gave float32\[3\] as token_scores, not float32\[\d+\] - rows a0 to a\d+ - "
+    ):
         score(two_sources(tmp_path))
     assert kept_shards() == []
 
