@@ -317,11 +317,11 @@ def training_inputs(loaded: LoadedRecipe, data: PreparedData, world_size: int) -
     )
 
 
-def estimate(loaded: LoadedRecipe, data: PreparedData, num_processes: int) -> list[str]:
+def estimate(loaded: LoadedRecipe, data: PreparedData, num_processes: int, say: Say) -> list[str]:
     """What a training would take: steps, parameters, and the memory of weights, gradients and optimizer state."""
     from sftgo_cli.training.estimate import estimate_lines
 
-    return estimate_lines(training_inputs(loaded, data, num_processes), num_processes)
+    return estimate_lines(training_inputs(loaded, data, num_processes), num_processes, say)
 
 
 def open_target(target: Path, overrides: Sequence[str]) -> tuple[LoadedRecipe, Path | None]:

@@ -38,7 +38,7 @@ def print_checks(loaded: LoadedRecipe, num_processes: int) -> int:
     out = console()
     data = pipeline.prepare(loaded, say, generating=False)
     pipeline.print_reports(loaded, data, out)
-    for line in pipeline.estimate(loaded, data, num_processes):
+    for line in pipeline.estimate(loaded, data, num_processes, say):
         out.print(line, highlight=False)
     out.print(f"{loaded.path}: valid", style="green")
     return 0

@@ -7,27 +7,38 @@ Activations depend on the architecture and attention and are not estimated; grad
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from sftgo_cli.base_model import check_embeds, load_base_model, model_config, torch_dtype
+from sftgo_cli.data.collation import pad_token_id
 from sftgo_cli.data.rows import loss_table
+from sftgo_cli.model_source import model_source
+from sftgo_cli.training.model import load_model, num_logits, probe_model
 from sftgo_cli.training.run import TrainingInputs, planned_steps, step_sampler
 
 GIB = 1024**3
+PROBED_BYTES = GIB  # of a model's weights: those of a smaller one are loaded in seconds
 
 
-def estimate_lines(inputs: TrainingInputs, num_processes: int) -> list[str]:
-    """Readable lines for `train --dry-run`."""
+def estimate_lines(inputs: TrainingInputs, num_processes: int, say: Callable[[str], None]) -> list[str]:
+    """Readable lines for `train --dry-run`.
+
+    Raises:
+        UserError, EnvironmentProblem: the model cannot be loaded or trained as the recipe says.
+    """
     recipe = inputs.recipe
     sampler = step_sampler(recipe, inputs.train, loss_table(inputs.train), 0, num_processes)
     steps = planned_steps(recipe, sampler)
     what = "bins" if recipe.data.packing else "rows"
-    model = _meta_model(inputs)
+    model = _checked_model(inputs, say)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in model.parameters())
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     moments = 2 * sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     tokens = recipe.training.per_device_train_batch_size * recipe.data.max_length
-    logits = tokens * model.config.vocab_size * 4
+    logits = tokens * num_logits(model) * 4
     return [
         f"steps: {steps} ({sampler.steps_per_epoch} per epoch of {sampler.num_bins} {what}, "
         f"{sampler.bins_per_step} {what} per step on {num_processes} process(es))",
@@ -37,21 +48,38 @@ def estimate_lines(inputs: TrainingInputs, num_processes: int) -> list[str]:
     ]
 
 
-def _meta_model(inputs: TrainingInputs) -> Any:
-    """The tuned model without memory for its weights."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+def _checked_model(inputs: TrainingInputs, say: Callable[[str], None]) -> Any:
+    """The tuned model: a small one is loaded and probed as for training, a larger one has no memory for its weights."""
+    section = inputs.recipe.model
+    folder = Path(model_source(section, inputs.recipe_dir).weights)
+    model = _model_without_memory(inputs)
+    if not folder.is_dir() or section.quantization is not None:
+        return model
+    if sum(path.stat().st_size for path in folder.glob("*.safetensors")) > PROBED_BYTES:
+        say("the model's weights are checked, not run: what only its logits show, the start of a training says")
+        return model
+    model = load_model(inputs)
+    dtype = None if section.dtype == "float32" else torch_dtype(section.dtype)
+    probe_model(model, inputs.recipe, pad_token_id(inputs.tokenizer), dtype, say)
+    return model
 
-    from sftgo_cli.base_model import resolve_name, torch_dtype
+
+def _model_without_memory(inputs: TrainingInputs) -> Any:
+    """The tuned model on torch's meta device. A local folder's weights are checked all the same: names, shapes, files."""
+    import torch
+    from transformers import AutoModelForCausalLM
 
     section = inputs.recipe.model
     options = inputs.recipe.tuning.options
-    config = AutoConfig.from_pretrained(
-        resolve_name(section.name_or_path, inputs.recipe_dir),
-        revision=section.revision,
-        trust_remote_code=section.trust_remote_code,
-    )
-    dtype = torch_dtype(inputs.tuner.base_dtype(options, section.dtype))
+    dtype = inputs.tuner.base_dtype(options, section.dtype)
+    source = model_source(section, inputs.recipe_dir)
+    if Path(source.weights).is_dir():
+        model: Any = load_base_model(section, inputs.recipe_dir, dtype, without_memory=True)
+        check_embeds(model, len(inputs.tokenizer), f"model.name_or_path: {section.name_or_path}")
+        return inputs.tuner.apply(model, options)
+    config = model_config(source.weights, source.revision, section)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=section.trust_remote_code)
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=torch_dtype(dtype), trust_remote_code=section.trust_remote_code
+        )
         return inputs.tuner.apply(model, options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ from sftgo_cli.data.sampling import SamplingPlan, SourceRows, StepSampler
 from sftgo_cli.data.templates import saved_templates
 from sftgo_cli.errors import InterruptedRun, StateError
 from sftgo_cli.evaluation.heldout import evaluation_set
-from sftgo_cli.losses import head, head_probe
 from sftgo_cli.objectives.training_facts import TrainingFacts
 from sftgo_cli.recipe.schema import Recipe
 from sftgo_cli.training import checkpoints
@@ -86,48 +85,6 @@ def planned_steps(recipe: Recipe, sampler: StepSampler) -> int:
     if recipe.training.max_steps > 0:
         return recipe.training.max_steps
     return math.ceil(recipe.training.num_train_epochs * sampler.steps_per_epoch)
-
-
-def load_model(inputs: TrainingInputs) -> Any:
-    """Base model with its loss head, tuned; seeded first, so that adapters start the same everywhere."""
-    from transformers import set_seed
-
-    from sftgo_cli.base_model import check_embeds, load_base_model
-
-    recipe = inputs.recipe
-    set_seed(recipe.training.seed)
-    options = recipe.tuning.options
-    model = load_base_model(recipe.model, inputs.recipe_dir, inputs.tuner.base_dtype(options, recipe.model.dtype))
-    check_embeds(model, len(inputs.tokenizer), f"model.name_or_path: {recipe.model.name_or_path}")
-    head.attach(model)
-    return inputs.tuner.apply(model, options)
-
-
-def probe_model(model: Any, inputs: TrainingInputs, args: Any, collator: Collator, say: Say) -> None:
-    """Find the way to the model's losses, and check packing where it is on, where the model lies and in the compute
-    type. A model that isolates samples may take rows without padding, too.
-
-    Raises:
-        UserError: the model is not causal, or lets packed samples see each other.
-    """
-    import torch
-
-    from sftgo_cli.training.packing_probe import check_packing, leak
-
-    device = next(model.parameters()).device
-    if device.type == "cpu" and needs_one_sequence(model.config):
-        return  # sharded later by the wrapper, and flash attention runs on accelerators only
-    dtype = torch.bfloat16 if args.bf16 else torch.float16
-    with torch.autocast(device.type, dtype=dtype, enabled=bool(args.bf16 or args.fp16)):
-        slower = head_probe.fit(model, f"model.name_or_path: {inputs.recipe.model.name_or_path}")
-        if slower is not None:
-            say(slower)
-        if inputs.recipe.data.packing:
-            check_packing(model, model.config.vocab_size, pad_token_id(inputs.tokenizer))
-        elif (
-            args.neftune_noise_alpha is None and leak(model, model.config.vocab_size, pad_token_id(inputs.tokenizer))[1]
-        ):
-            collator.padding_free_width = getattr(model.config.get_text_config(), "hidden_size", None)
 
 
 def train(inputs: TrainingInputs, say: Say, console: Any) -> Path:
@@ -225,6 +182,7 @@ def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, say: Sa
     from transformers import PrinterCallback
 
     from sftgo_cli.training.callbacks import LogLastStep, Progress, SaveAfterEvaluation
+    from sftgo_cli.training.model import load_model, mixed_type, num_logits, probe_model
     from sftgo_cli.training.objective_step import asked
     from sftgo_cli.training.tile_compilation import tokens_per_epoch, worth_compiling
     from sftgo_cli.training.trainer import SftgoTrainer
@@ -246,7 +204,7 @@ def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, say: Sa
     tokens_per_step = tokens_per_epoch(table, inputs.train, recipe) / sampler.steps_per_epoch / world
     objective.compile_tiles = worth_compiling(
         planned_steps(recipe, sampler) * tokens_per_step,
-        model.get_output_embeddings().weight.shape[0],
+        num_logits(model),
         args.device.type,
     )
     collator = Collator(pad_id, recipe.data.packing, None, needs_one_sequence(model.config), *columns)
@@ -265,7 +223,14 @@ def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, say: Sa
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
-    probe_model(trainer.model, inputs, args, collator, say)
+    probed = probe_model(trainer.model, recipe, pad_id, mixed_type(args), say)
+    if recipe.data.packing and not probed.isolates:
+        del trainer, model, objective  # two models would not fit
+        data = recipe.data.model_copy(update={"packing": False})
+        unpacked = replace(inputs, recipe=recipe.model_copy(update={"data": data}))
+        return _trainer(unpacked, args, folder, stop, say, console)
+    if probed.isolates and args.neftune_noise_alpha is None:
+        collator.padding_free_width = getattr(model.config.get_text_config(), "hidden_size", None)
     if inputs.template is not None:
         # Saved with the model, so that generation uses the same.
         inputs.tokenizer.chat_template = saved_templates(inputs.template, inputs.tokenizer)
@@ -275,6 +240,7 @@ def _trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, say: Sa
 def _objective(inputs: TrainingInputs, table: TokenTable, model: Any, device: Any) -> StepObjective:
     import numpy as np
 
+    from sftgo_cli.training.model import num_logits
     from sftgo_cli.training.objective_reference import open_reference
     from sftgo_cli.training.objective_step import StepObjective
 
@@ -290,7 +256,7 @@ def _objective(inputs: TrainingInputs, table: TokenTable, model: Any, device: An
     def row_values(name: str) -> Any:
         return np.array([value for chunk in table.chunks() for value in chunk.columns[name]], dtype=np.float64)
 
-    facts = TrainingFacts(count_tokens, row_values, model.get_output_embeddings().weight.shape[0])
+    facts = TrainingFacts(count_tokens, row_values, num_logits(model))
     found = inputs.reference
     reference = None if found is None else open_reference(found, inputs.recipe.model.dtype, device)
     return StepObjective(inputs.objective, options, num_groups, facts, reference)

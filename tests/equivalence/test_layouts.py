@@ -9,7 +9,8 @@ import pytest
 
 from sftgo_cli.data.collation import Collator
 from sftgo_cli.losses import head
-from sftgo_cli.training import packing_probe
+from sftgo_cli.training import model
+from sftgo_cli.training.packing_probe import Leak
 from tests.equivalence.runs import largest_relative_difference, losses, run, weights
 
 SHORT = ["training.max_steps=6", "training.optim=sgd", "training.learning_rate=0.1"]
@@ -29,7 +30,7 @@ def test_without_padding_and_with(tuning: list[str], tmp_path: Path, monkeypatch
     monkeypatch.setattr(Collator, "__call__", watched)
     free = run(tmp_path, "free", *SHORT, *tuning)
     assert 1 in {shape[0] for shape in shapes[-6:]}
-    monkeypatch.setattr(packing_probe, "leak", lambda *given: (1.0, False))
+    monkeypatch.setattr(model, "leak", lambda *given: Leak(1.0, False, "asked for"))
     padded = run(tmp_path, "padded", *SHORT, *tuning)
     assert {shape[0] for shape in shapes[-6:]} == {8, 5}
     assert float(((losses(free) - losses(padded)).abs() / losses(padded)).max()) <= 1e-6

@@ -31,7 +31,7 @@ def test_local_folder_relative_to_the_recipe(bpe: Any, saved: Path) -> None:
 
 
 def test_missing_folders(saved: Path) -> None:
-    with pytest.raises(UserError, match=r"no folder \./modle.*did you mean .*/model\?"):
+    with pytest.raises(UserError, match=r"modle does not exist.*did you mean .*/model\?"):
         load("./modle", saved)
     (saved / "empty").mkdir()
     with pytest.raises(UserError, match="holds no tokenizer"):

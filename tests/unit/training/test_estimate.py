@@ -21,7 +21,7 @@ def test_steps_parameters_and_memory(tmp_path: Path, tuning: str, share: float |
     )
     loaded = pipeline.load(path, [])
     data = pipeline.prepare(loaded, lambda line: None)
-    steps, parameters, memory = pipeline.estimate(loaded, data, num_processes=2)
+    steps, parameters, memory = pipeline.estimate(loaded, data, num_processes=2, say=print)
     # 30 rows, 4 x 2 x 2 = 16 a step: 2 steps an epoch, the second short
     assert steps == "steps: 4 (2 per epoch of 30 rows, 16 rows per step on 2 process(es))"
     total, trainable = (int(number.replace(",", "")) for number in re.findall(r"[\d,]{4,}", parameters))
