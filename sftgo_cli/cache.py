@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from typing import Any
 from sftgo_cli import durable
 from sftgo_cli.errors import UserError
 
+# The recipe that results are made for, for `sftgo cache ls`; it never enters a key.
+made_for: ContextVar[str] = ContextVar("made_for", default="")
 KEY_LENGTH = 32  # hex digits of the sha256 used as folder name: 128 bits
 
 
@@ -112,7 +115,7 @@ def cached(
             with durable.storage_faults(target):
                 partial.mkdir()
                 build(partial)
-                described = {"stage": name, "version": version, "ingredients": ingredients}
+                described = {"stage": name, "version": version, "ingredients": ingredients, "recipe": made_for.get()}
                 durable.publish_folder(partial, target, described)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -132,12 +135,14 @@ def _faults(target: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """One cached result, for `sftgo cache ls`."""
+    """One cached result, for `sftgo cache ls`; `built` in seconds since 1970, `recipe` a path."""
 
     stage: str
     key: str
     num_bytes: int
     path: Path
+    built: float
+    recipe: str
 
 
 def entries() -> Iterator[CacheEntry]:
@@ -147,7 +152,15 @@ def entries() -> Iterator[CacheEntry]:
         folder = manifest.parent
         if not folder.name.startswith("."):
             size = sum(path.stat().st_size for path in durable.files_below(folder))
-            yield CacheEntry(folder.parent.name, folder.name, size, folder)
+            built = manifest.stat().st_mtime
+            yield CacheEntry(folder.parent.name, folder.name, size, folder, built, _recipe_of(manifest))
+
+
+def _recipe_of(manifest: Path) -> str:
+    try:
+        return str(json.loads(manifest.read_text(encoding="utf-8")).get("recipe", ""))
+    except (OSError, ValueError, AttributeError):  # damaged: rebuilt when it is asked for
+        return ""
 
 
 def explain(path: Path) -> dict[str, Any]:

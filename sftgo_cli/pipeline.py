@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sftgo_cli import methods
+from sftgo_cli import cache, methods
 from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.load import LoadedRecipe, load_recipe
 from sftgo_cli.recipe.schema import Recipe
@@ -127,6 +127,7 @@ def tokenize(
     from sftgo_cli.data.tokenizer import load_tokenizer
 
     recipe = loaded.recipe
+    cache.made_for.set(str(loaded.path.resolve()))
     _check_context(recipe, loaded.source_dir)
     tokenizer = load_tokenizer(recipe.model, loaded.source_dir)
     template = chosen_template(recipe.data, tokenizer, loaded.source_dir)
@@ -255,6 +256,7 @@ def train(
     arguments: Sequence[str],
     say: Say,
     console: Any,
+    on_ranks: Callable[[], None] = lambda: None,
 ) -> int:
     """Check the folder, run the data stages, then train here or in ranks of their own; returns the exit code.
 
@@ -262,6 +264,7 @@ def train(
         num_processes: `-n`, for the ranks and for a scorer that runs a model; None for one per accelerator.
         launch_flags: flags for `accelerate launch`.
         arguments: the command line that a rank runs: `train RECIPE overrides`.
+        on_ranks: called when other processes take over, which then say themselves what they do.
     """
     from sftgo_cli.run_dir import check_output_dir
     from sftgo_cli.training import launch
@@ -276,6 +279,7 @@ def train(
         planned = launch.plan_launch(num_processes, launch_flags, loaded.recipe.training.use_cpu)
         print_reports(loaded, data, console)
         if planned is not None:
+            on_ranks()
             return launch.run_ranks(planned, arguments)
     from sftgo_cli.training.run import train as train_here
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sftgo_cli.cli.output import console, print_json, say
+from sftgo_cli.cli.output import console, emit, print_json, say, wants_json
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 Key = Annotated[str, typer.Argument(metavar="KEY", help="Beginning of a key, as `ls` prints it")]
@@ -15,18 +15,18 @@ Key = Annotated[str, typer.Argument(metavar="KEY", help="Beginning of a key, as 
 
 @app.command()
 def ls() -> int:
-    """List the cached results."""
-    from rich.table import Table
+    """List the cached results by stage, the newest first: date, size, and the recipe that asked for them last."""
+    from rich.text import Text
 
     from sftgo_cli.cache import cache_root, entries
+    from sftgo_cli.report.cache_list import cache_tables
 
-    table = Table(title=str(cache_root()), title_justify="left")
-    table.add_column("stage")
-    table.add_column("key")
-    table.add_column("MB", justify="right")
-    for entry in entries():
-        table.add_row(entry.stage, entry.key, f"{entry.num_bytes / 1e6:,.1f}")
-    console().print(table)
+    found = list(entries())
+    out = console()
+    out.print(Text(f"{cache_root()}: {len(found):,} results, {sum(e.num_bytes for e in found) / 1e6:,.1f} MB"))
+    for table in cache_tables(found):
+        out.print(table)
+    emit({"root": cache_root(), "entries": found})
     return 0
 
 
@@ -53,5 +53,8 @@ def rm(
     chosen = list(entries()) if key is None else [find(key)]
     for entry in chosen:
         shutil.rmtree(entry.path)
-    say(f"removed {len(chosen)} cached results, {sum(entry.num_bytes for entry in chosen) / 1e6:,.1f} MB")
+    num_bytes = sum(entry.num_bytes for entry in chosen)
+    if not wants_json():
+        say(f"removed {len(chosen)} cached results, {num_bytes / 1e6:,.1f} MB")
+    emit({"removed": [entry.key for entry in chosen], "num_bytes": num_bytes})
     return 0

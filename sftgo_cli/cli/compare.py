@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sftgo_cli.cli.output import console
+from sftgo_cli.cli.output import console, emit, reading_width
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -27,6 +27,8 @@ def compare(
     summaries = [summarize_run(run) for run in runs]
     out = console()
     out.print(comparison_table(summaries))
-    for line in comparison_sentences(summaries):
-        out.print(line, highlight=False, markup=False)
+    sentences = comparison_sentences(summaries)
+    for line in sentences:
+        out.print(line, width=reading_width(out))
+    emit({"runs": summaries, "sentences": sentences})
     return 0

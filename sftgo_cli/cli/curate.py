@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sftgo_cli.cli.output import Overrides, RecipePath, console, quiet_libraries, say
+from sftgo_cli.cli.output import Overrides, RecipePath, console, emit, quiet_libraries, reading_width, say
 from sftgo_cli.errors import UserError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -42,15 +43,19 @@ def curate(
     quiet_libraries()
     data = pipeline.tokenize(loaded, say, num_processes, console(stderr=True))
     out = console()
+    width = reading_width(out)
+    counted: dict[str, dict[str, int]] = {}
     for label, folder in data.curated.items():
         rows = read_provenance(folder / PROVENANCE)
+        counted[label] = dict(Counter(str(row["target_source"]) for row in rows))
         out.print(shares_table(label, rows))
         for line in [*notes(folder), *rejection_lines(rows)]:
-            out.print(line, highlight=False, markup=False)
+            out.print(line, width=width)
         out.print()
         for part in examples(rows):
-            out.print(part)
+            out.print(part, width=width)
     if output is not None:
         num_rows = save_curated(data.curated, output)
         say(f"wrote {num_rows:,} rows to {output}")
+    emit({"recipe": recipe, "targets": counted, "folders": data.curated, "output": output})
     return 0

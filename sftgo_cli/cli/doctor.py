@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sftgo_cli.cli.output import console
+from sftgo_cli.cli.output import Overrides, console, emit
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -15,28 +15,32 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command()
 def doctor(
     recipe: Annotated[Path | None, typer.Argument(metavar="[RECIPE]", help="Also check what it needs")] = None,
+    overrides: Overrides = None,
 ) -> int:
     """Show versions and devices; with a recipe, what it needs and this machine lacks. Exit 3 when something is missing."""
     from rich.table import Table
+    from rich.text import Text
 
+    from sftgo_cli import pipeline
     from sftgo_cli.cache import cache_root
+
+    loaded = None if recipe is None else pipeline.load(recipe, overrides or [])  # wrong input first: the rest is slow
+
     from sftgo_cli.training.environment import devices, missing_for, versions
 
+    found = {**versions(), **devices()}
     table = Table(title="sftgo doctor", title_justify="left", show_header=False)
-    for name, version in versions().items():
-        table.add_row(name, version or "not installed")
-    for name, value in devices().items():
-        table.add_row(name, ", ".join(value) or "none" if isinstance(value, list) else str(value))
-    table.add_row("cache", str(cache_root()))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in {**found, "cache": cache_root()}.items():
+        text = ", ".join(value) or "none" if isinstance(value, list) else str(value)
+        table.add_row(name, Text("not installed" if value is None else text))
     out = console()
     out.print(table)
-    if recipe is None:
-        return 0
-    from sftgo_cli import pipeline
-
-    missing = missing_for(pipeline.load(recipe, []).recipe)
+    missing = [] if loaded is None else missing_for(loaded.recipe)
     for line in missing:
-        out.print(f"missing: {line}", style="red", highlight=False, soft_wrap=True)
-    if not missing:
-        out.print(f"{recipe}: nothing is missing", style="green", highlight=False, soft_wrap=True)
+        out.print(f"missing: {line}", style="red", soft_wrap=True)
+    if loaded is not None and not missing:
+        out.print(f"{recipe}: nothing is missing", style="green", soft_wrap=True)
+    emit({**found, "cache": cache_root(), "recipe": recipe, "missing": missing})
     return 3 if missing else 0

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sftgo_cli.cli.output import Overrides, console, quiet_libraries, say
+from sftgo_cli.cli.output import Overrides, console, emit, quiet_libraries, say, wants_json
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -40,9 +40,13 @@ def generate(
     decoding = Decoding(max_new_tokens, temperature, top_p, seed, batch_size)
     texts = [str(row[column]) for row in rows]
     completions = model_use.generate(target, overrides or [], base, texts, decoding, raw, say, console(stderr=True))
+    pairs = [{"prompt": text, "completion": one} for text, one in zip(texts, completions, strict=True)]
+    emit({"completions": pairs, "output": output_file})
     if output_file is not None:
         write_completions(output_file, rows, completions)
         say(f"wrote {len(completions)} completions to {output_file}")
+    elif wants_json():
+        return 0
     elif input_file is None:
         print(completions[0])
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sftgo_cli.cli.output import Overrides, RecipePath, console, quiet_libraries, say
+from sftgo_cli.cli.output import Overrides, RecipePath, console, emit, quiet_libraries, reading_width, say
 
 if TYPE_CHECKING:
     from sftgo_cli.recipe.load import LoadedRecipe
@@ -60,12 +60,14 @@ def inspect(
 
         out = console()
         legend, *parts = render_rows(chosen, color_by.value, num_groups=data.num_groups, tokenizer=data.tokenizer)
-        out.print(legend)
+        width = reading_width(out)
+        out.print(legend, width=width)
         for part, shown in zip(parts, chosen, strict=True):
             curated = provenance.get((shown["source"], shown["row_id"]))
             if curated is not None:
-                out.print(side_by_side(curated))
-            out.print(part)
+                out.print(side_by_side(curated), width=width)
+            out.print(part, width=width)
+        emit({"rows": chosen})
         return 0
     from sftgo_cli import durable
     from sftgo_cli.report.curation_table import beside_target
@@ -80,6 +82,7 @@ def inspect(
     page = render_html(chosen, title, summaries, method, tokenizer=data.tokenizer, beside=beside)
     durable.write_text(html, page)
     say(f"wrote {len(chosen)} rows to {html}")
+    emit({"num_rows": len(chosen), "page": html})
     return 0
 
 
@@ -122,7 +125,8 @@ def _compare(
     if html is None:
         out = console()
         for part in render_compared(chosen, color_by.value, num_groups=first.num_groups, tokenizer=first.tokenizer):
-            out.print(part)
+            out.print(part, width=reading_width(out))
+        emit({"rows": chosen})
         return 0
     grouping = loaded.recipe.grouping
     shown = {label: data.evaluation[selection[0]] if selection[0] else data.train for label, data in views.items()}
@@ -138,4 +142,5 @@ def _compare(
     )
     durable.write_text(html, page)
     say(f"wrote {len(next(iter(chosen.values())))} rows to {html}")
+    emit({"num_rows": len(next(iter(chosen.values()))), "page": html})
     return 0

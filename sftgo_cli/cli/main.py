@@ -9,11 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from sftgo_cli.errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_OK, EXIT_USER, SftgoError, nearest
+from sftgo_cli.cli.heartbeat import beating
+from sftgo_cli.errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_OK, SftgoError, UserError, nearest
 
+MANNER = "SFTGO_OUTPUT"  # read by output.py; this file imports no typer before it has to
 VERBS: dict[str, str] = {
     "init": "write a commented recipe to start from",
     "validate": "check recipe, data and tokenizer; train nothing",
@@ -30,47 +33,98 @@ VERBS: dict[str, str] = {
     "cache": "ls, why (what a key is made of), rm",
     "doctor": "versions, devices, and what is missing for a recipe",
 }
+EVERYWHERE: dict[str, tuple[str, ...]] = {
+    "debug": ("--debug",),
+    "version": ("-V", "--version"),
+    "quiet": ("--quiet",),
+    "json": ("--json",),
+}
+EPILOG = (
+    "Everywhere: -h, --help; -V, --version; --quiet: only errors and results; --json: the result as JSON on stdout; "
+    "--debug: the traceback of an error."
+)
+AT_ONCE = ("init", "schema", "methods", "cache")  # verbs that answer before anybody wonders
 TYPER_INTERRUPTED = 130  # what typer 0.20 returns for a KeyboardInterrupt instead of passing it on
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `sftgo ARGUMENTS`; returns the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
-    given = [argument for argument in given if argument != "--debug"]
+    given, flags = _flags_of_every_verb(list(sys.argv[1:] if arguments is None else arguments))
+    if _asks_for_completion(given):
+        from sftgo_cli.cli.completion import complete
+
+        return complete(given, VERBS)
+    if "version" in flags or given[:1] == ["version"]:
+        return _version("json" in flags)
     if not given or given[0] in ("--help", "-h", "help"):
         print(root_help())
         return EXIT_OK
-    if given[0] in ("--version", "version"):
-        from sftgo_cli import __version__
-
-        print(f"sftgo {__version__}")
-        return EXIT_OK
+    before = os.environ.get(MANNER)
+    if flags & {"json", "quiet"}:
+        os.environ[MANNER] = ",".join(sorted(flags & {"json", "quiet"}))
     try:
         return _run(given)
     except (Exception, KeyboardInterrupt) as error:
         code, lines = _outcome(error)
-        if debug and code != EXIT_OK:
+        if "debug" in flags and code != EXIT_OK:
             raise
         if _first_to_fail(code):
-            for line in lines:
-                print(line, file=sys.stderr)
+            _tell(code, lines)
         return code
+    finally:
+        if flags & {"json", "quiet"}:
+            os.environ.pop(MANNER) if before is None else os.environ.update({MANNER: before})
+
+
+def _flags_of_every_verb(given: list[str]) -> tuple[list[str], set[str]]:
+    """The arguments without the flags that mean the same everywhere, and the names of those that stood there."""
+    end = given.index("--") if "--" in given else len(given)
+    names = {flag: name for name, flags in EVERYWHERE.items() for flag in flags}
+    found = {names[argument] for argument in given[:end] if argument in names}
+    return [argument for argument in given[:end] if argument not in names] + given[end:], found
+
+
+def _asks_for_completion(given: list[str]) -> bool:
+    flags = ("--install-completion", "--show-completion")
+    return "_SFTGO_COMPLETE" in os.environ or (bool(given) and given[0].partition("=")[0] in flags)
+
+
+def _version(as_json: bool) -> int:
+    from sftgo_cli import __version__
+
+    print(f'{{"sftgo": "{__version__}"}}' if as_json else f"sftgo {__version__}")
+    return EXIT_OK
+
+
+def _tell(code: int, lines: Sequence[str]) -> None:
+    """An error, on stderr; with `--json` also as JSON on stdout, where a program waits for it."""
+    for line in lines:
+        print(line, file=sys.stderr)
+    if "json" in os.environ.get(MANNER, "") and lines:
+        import json
+
+        print(json.dumps({"exit_code": code, "errors": [line.removeprefix("error: ") for line in lines]}, indent=2))
 
 
 def root_help() -> str:
     """The text of `sftgo --help`."""
     width = max(len(verb) for verb in VERBS)
-    verbs = "\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())
+    indent = " " * (width + 4)
+    verbs = "\n".join(
+        textwrap.fill(f"  {verb:<{width}}  {text}", 79, subsequent_indent=indent) for verb, text in VERBS.items()
+    )
     return (
         "sftgo: fine-tune language models while treating tokens by their importance.\n\n"
         "usage: sftgo VERB RECIPE.yaml [key=value a.b=c ...] [-- accelerate launch flags]\n\n"
         f"{verbs}\n\n"
-        "Start with: sftgo init > recipe.yaml, then sftgo train recipe.yaml. Every verb has --help.\n"
-        "Everywhere: --debug shows the traceback of an error, --version the version.\n"
-        "Exit codes: 0 done, 2 your input, 3 storage or environment, 4 diverged, 5 state on disk,\n"
-        "75 interrupted (run the same command again)."
+        "Start with: sftgo init > recipe.yaml, then sftgo train recipe.yaml.\n"
+        "Every verb has --help.\n"
+        "Everywhere: -h help, -V version, --quiet only errors and results, --json the\n"
+        "result as JSON on stdout, --debug the traceback of an error.\n"
+        "sftgo --install-completion completes verbs and keys in your shell.\n"
+        "Exit codes: 0 done, 2 your input, 3 storage or environment, 4 diverged,\n"
+        "5 state on disk, 75 interrupted (run the same command again)."
     )
 
 
@@ -112,9 +166,9 @@ def _run(given: list[str]) -> int:
     verb, rest = given[0], given[1:]
     if verb not in VERBS:
         close = nearest(verb, list(VERBS))
-        hint = f"did you mean {close}?" if close else "see sftgo --help"
-        print(f"error: there is no verb {verb!r} - command line - {hint}", file=sys.stderr)
-        return EXIT_USER
+        raise UserError(
+            f"there is no verb {verb!r}", "command line", f"did you mean {close}?" if close else "see sftgo --help"
+        )
     launch_flags: list[str] = []
     if "--" in rest:
         cut = rest.index("--")
@@ -127,17 +181,26 @@ def _run(given: list[str]) -> int:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
-    app = importlib.import_module(f"sftgo_cli.cli.{verb}").app
-    command = typer.main.get_command(app)
+    command = described(typer.main.get_command(importlib.import_module(f"sftgo_cli.cli.{verb}").app))
+    silent = verb in AT_ONCE or "quiet" in os.environ.get(MANNER, "") or os.environ.get("RANK", "0") != "0"
     try:
-        result = command.main(args=rest, prog_name=f"sftgo {verb}", standalone_mode=False, obj=launch_flags)
+        with beating("loading the libraries", silent):
+            result = command.main(args=rest, prog_name=f"sftgo {verb}", standalone_mode=False, obj=launch_flags)
     except typer.Exit as error:
         return error.exit_code
     except usage_error as error:
-        print(f"error: {error.format_message()} - sftgo {verb} - see sftgo {verb} --help", file=sys.stderr)
-        return EXIT_USER
+        raise UserError(error.format_message(), f"sftgo {verb}", f"see sftgo {verb} --help") from None
     except typer.Abort:
         return EXIT_INTERRUPTED
     if result == TYPER_INTERRUPTED:
         raise KeyboardInterrupt
     return result if isinstance(result, int) else EXIT_OK
+
+
+def described(command: Any) -> Any:
+    """The command, and those below it, with `-h` and a line about the flags of every verb."""
+    command.context_settings["help_option_names"] = ["-h", "--help"]
+    command.epilog = command.epilog or EPILOG
+    for below in getattr(command, "commands", {}).values():
+        described(below)
+    return command

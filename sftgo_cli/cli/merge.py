@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sftgo_cli.cli.output import quiet_libraries, say
+from sftgo_cli.cli.output import emit, quiet_libraries, say
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -23,4 +23,5 @@ def merge(
     quiet_libraries()
     model_use.merge(run, output)
     say(f"wrote the merged model to {output}")
+    emit({"run": run, "output": output})
     return 0

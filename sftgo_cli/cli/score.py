@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sftgo_cli.cli.output import Overrides, RecipePath, console, quiet_libraries, say
+from sftgo_cli.cli.output import Overrides, RecipePath, console, emit, quiet_libraries, reading_width, say
 from sftgo_cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,6 +65,15 @@ def score(
     if output is not None:
         save_columns(data.train, output)
         say(f"wrote {data.train.num_rows} rows to {output}")
+    emit(
+        {
+            "recipe": recipe,
+            "num_rows": data.train.num_rows,
+            "groups": summaries,
+            "sources": data.reports,
+            "output": output,
+        }
+    )
     return 0
 
 
@@ -88,7 +97,7 @@ def _compare(loaded: LoadedRecipe, scorers: str, num_processes: int | None, outp
     all_tokens = next(iter(kinds.values())).shares()
     rows = [*most_important, (ALL_TOKENS, all_tokens)]
     out.print(kinds_table(rows, "Kinds of the most important tokens", "scorer"))
-    out.print("Where they agree least\n", style="bold", highlight=False)
+    out.print("Where they agree least\n", style="bold")
     chosen = {label: rows_of(data.train, [row.row for row in found.least]) for label, data in views.items()}
     tokenizer = next(iter(views.values())).tokenizer
     parts = render_compared(
@@ -99,5 +108,6 @@ def _compare(loaded: LoadedRecipe, scorers: str, num_processes: int | None, outp
         notes=overlap_notes(found),
     )
     for part in parts:
-        out.print(part)
+        out.print(part, width=reading_width(out))
+    emit(found)
     return 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sftgo_cli.cli.output import Overrides, RecipePath, console, quiet_libraries, say
+from sftgo_cli.cli.output import Overrides, RecipePath, console, emit, quiet_libraries, reading_width, say
 
 if TYPE_CHECKING:
     from sftgo_cli.recipe.load import LoadedRecipe
@@ -35,10 +35,14 @@ def print_checks(loaded: LoadedRecipe, num_processes: int) -> int:
 
     check_output_dir(loaded.recipe.training.output_dir)
     check_names(loaded.recipe)
-    out = console()
+    out = console(progress=True)
     data = pipeline.prepare(loaded, say, generating=False)
     pipeline.print_reports(loaded, data, out)
-    for line in pipeline.estimate(loaded, data, num_processes, say):
-        out.print(line, highlight=False)
-    out.print(f"{loaded.path}: valid", style="green")
+    estimate = pipeline.estimate(loaded, data, num_processes, say)
+    for line in estimate:
+        out.print(line, width=reading_width(out))
+    out.print(f"{loaded.path}: valid", style="green", soft_wrap=True)
+    sets = {name: rows.num_rows for name, rows in data.evaluation.items()}
+    result = {"recipe": loaded.path, "valid": True, "num_rows": data.train.num_rows, "evaluation_rows": sets}
+    emit({**result, "sources": data.reports, "estimate": estimate})
     return 0

@@ -52,48 +52,52 @@ def starter_recipe(
 
     The built-in data set brings a held-out split; of other training rows 5 % are held out.
     """
-    is_builtin = train.startswith("builtin:")
-    heldout: dict[str, Any] = {"path": train, "split": "heldout"} if is_builtin else {"fraction": 0.05}
+    heldout: dict[str, Any] = (
+        {"path": train, "split": "heldout"} if train.startswith("builtin:") else {"fraction": 0.05}
+    )
+    is_small = model.startswith("builtin:")  # trained whole, in about a minute on two cores
+    tuning = "full" if is_small else DEFAULT_METHODS["tuning"]
     blocks = [
         HEAD,
-        _block("model", _keys(ModelSection, {"name_or_path": model, "dtype": "bfloat16"})),
-        _block("data", _data(train, heldout)),
+        _block("model", _keys(ModelSection, {"name_or_path": model, "dtype": "float32" if is_small else "bfloat16"})),
+        _block("data", _data(train, heldout, 256 if is_small else 1024)),
         _comment("curation") + "curation: []\n",
-        *(_method(kind, methods) for kind in ("scoring",)),
+        _method("scoring", DEFAULT_METHODS["scoring"], methods),
         _block("grouping", _keys(GroupingSection, {"important_fraction": 0.3})),
-        *(_method(kind, methods) for kind in ("objective", "tuning")),
-        _block("training", _keys(TrainingSection, _training(output_dir))),
+        _method("objective", DEFAULT_METHODS["objective"], methods),
+        _method("tuning", tuning, methods),
+        _block("training", _keys(TrainingSection, _training(output_dir, is_small))),
         _block("evaluation", _keys(EvaluationSection, {"sets": ["heldout"]})),
     ]
     return "\n".join(blocks)
 
 
-def _training(output_dir: str) -> dict[str, Any]:
+def _training(output_dir: str, is_small: bool) -> dict[str, Any]:
     return {
         "output_dir": output_dir,
         "num_train_epochs": 3,
-        "learning_rate": 1e-4,
-        "per_device_train_batch_size": 8,
-        "gradient_accumulation_steps": 4,
+        "learning_rate": 2e-3 if is_small else 1e-4,
+        "per_device_train_batch_size": 4 if is_small else 8,
+        "gradient_accumulation_steps": 1 if is_small else 4,
         "lr_scheduler_type": "cosine",
-        "warmup_ratio": 0.03,
+        "warmup_ratio": 0.1 if is_small else 0.03,
         "seed": 42,
         "report_to": "none",
+        "eval_on_start": True,
     }
 
 
-def _data(train: str, heldout: Mapping[str, Any]) -> list[str]:
+def _data(train: str, heldout: Mapping[str, Any], max_length: int) -> list[str]:
     lines = ["train:"]
     source = _keys(TrainSource, {"path": train})
     lines += [("  - " if index == 0 else "    ") + line for index, line in enumerate(source)]
     lines += ["eval:", "  heldout:"]
     lines += ["    " + line for line in _keys(EvalSource, heldout)]
-    rest = _keys(DataSection, {"max_length": 1024, "train_on": "assistant", "packing": True})
+    rest = _keys(DataSection, {"max_length": max_length, "train_on": "assistant", "packing": True})
     return lines + [line for line in rest if not line.startswith(("# train:", "# eval:"))]
 
 
-def _method(kind: str, methods: MethodTables) -> str:
-    name = DEFAULT_METHODS[kind]
+def _method(kind: str, name: str, methods: MethodTables) -> str:
     options = methods.options_of(kind, name)
     assert options is not None, name
     others = ", ".join(other for other in methods.names(kind) if other != name)
@@ -121,11 +125,11 @@ def _keys(model: type[BaseModel], chosen: Mapping[str, Any]) -> list[str]:
 
 
 def _line(key: str, value: Any, comment: str) -> str:
-    text = f"{key}: {_flow(value)}"
+    text = f"{key}: {flow(value)}"
     return f"{text:<{COMMENT_COLUMN}}  # {' '.join(comment.split())}" if comment else text
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
     """A value on one line of YAML; JSON is YAML, and a text stays unquoted where that cannot be misread."""
     from sftgo_cli.recipe.scalars import scalar
 

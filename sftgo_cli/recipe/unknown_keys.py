@@ -135,3 +135,12 @@ def valid_keys(model: type[BaseModel], path: KeyPath) -> list[str]:
         fields = [m.model_fields[part].annotation for m in found if part in m.model_fields]
         found = [m for annotation in fields for m in models_in(annotation)] if fields else found
     return list(dict.fromkeys(key for m in found for key in m.model_fields))
+
+
+def override_keys() -> list[str]:
+    """The dotted keys that an override can begin with; of lists, those of their first entry."""
+    homes: dict[str, list[str]] = {}
+    for section, field in Recipe.model_fields.items():
+        _add_homes(homes, section, field.annotation)
+    sections = list(Recipe.model_fields)
+    return [*sections, *sorted(place for places in homes.values() for place in places if ".NAME" not in place)]

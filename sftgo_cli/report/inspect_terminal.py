@@ -52,7 +52,7 @@ class _Row:
     tokenizer: Any
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Rule(_headline(self.tokens, self.num_groups), align="left", style="dim")
+        yield ruled(_headline(self.tokens, self.num_groups), console, options)
         draw = _marked if _is_plain(console) else _colored
         yield Padding(draw(self, options.ascii_only), (0, 0, 1, 2))
 
@@ -68,7 +68,7 @@ class _Compared:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         draw = _marked if _is_plain(console) else _colored
-        yield Rule(_headline(self.row, None), align="left", style="dim")
+        yield ruled(_headline(self.row, None), console, options)
         if self.note:
             yield Padding(Text(self.note, style="dim"), (0, 0, 0, 2))
         if self.prompt is not None and self.prompt.tokens.num_tokens:
@@ -149,6 +149,13 @@ def render_compared(
         drawn = [_Row(part, color_by, num_groups, tokenizer) for part in responses]
         prompt = _Row(parts[0][0], color_by, num_groups, tokenizer) if max_characters is None else None
         yield _Compared(rows[0], prompt, dict(zip(versions, drawn, strict=True)), notes[number] if notes else "")
+
+
+def ruled(headline: Text, console: Console, options: ConsoleOptions) -> Rule | Text:
+    """A headline in a rule where it fits into one, which would cut it; else by itself, wrapped."""
+    if headline.cell_len + 4 <= options.max_width and not _is_plain(console):
+        return Rule(headline, align="left", style="dim")
+    return Text("── ", style="dim") + headline
 
 
 def _is_plain(console: Console) -> bool:

@@ -48,6 +48,16 @@ def summarize_run(folder: Path) -> RunSummary:
     )
 
 
+def trained_run(folder: Path) -> dict[str, Any]:
+    """What `sftgo train --json` says of a finished run: its folder, steps, and the last lines of its metrics."""
+    lines = metrics_log.read_metrics(folder / metrics_log.FILE_NAME)
+    last = {
+        event: next((line for line in reversed(lines) if line["event"] == event), None) for event in ("train", "eval")
+    }
+    stages = run_dir.read_stages(folder) or {}
+    return {"output_dir": folder, "finished_steps": stages.get("finished_steps"), "last": last}
+
+
 def objective_label(recipe: dict[str, Any]) -> str:
     """`sft_go (mixing weight 0.9)`, `cross_entropy`."""
     objective = recipe["objective"]

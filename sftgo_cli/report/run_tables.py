@@ -6,11 +6,14 @@ worst_group_loss, group_loss/<k>, group_tokens/<k>; any of them may be None. `ru
 
 from __future__ import annotations
 
+import functools
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sftgo_cli.report.column_blocks import ColumnBlocks
 from sftgo_cli.report.group_names import group_name
 from sftgo_cli.report.number_text import UNDEFINED, count_text, value_text
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 Result = Mapping[str, Any]
 GROUP_LOSS = "group_loss/"
 BETTER, WORSE = "green", "red"
+LONGEST_NAME_NARROW = 11
+LONGEST_NAME = 17  # columns of a run's name; a longer one takes several lines
 ROUNDS_TO_ZERO = 0.0005  # a relative difference that would be printed as 0.0%
 
 
@@ -90,8 +95,17 @@ def shared_sets(runs: Sequence[RunSummary]) -> list[str]:
     return list(dict.fromkeys(name for run in runs for name in run.results))
 
 
-def evaluation_table(results: Mapping[str, Result]) -> Table:
+def evaluation_table(results: Mapping[str, Result]) -> ColumnBlocks:
     """Metrics below each other, evaluation sets next to each other; losses in nats per supervised token."""
+
+    def build(columns: Sequence[int], is_last: bool) -> Table:
+        names = [list(results)[column] for column in columns]
+        return _evaluation_block({name: results[name] for name in names}, shown_metrics(list(results.values())))
+
+    return ColumnBlocks(build, len(results))
+
+
+def _evaluation_block(results: Mapping[str, Result], metrics: Sequence[Metric]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -99,8 +113,8 @@ def evaluation_table(results: Mapping[str, Result]) -> Table:
     table = Table(title="Held-out loss (nats per token)", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     table.add_column("", no_wrap=True)
     for name in results:
-        table.add_column(Text(name), justify="right")
-    for metric in shown_metrics(list(results.values())):
+        table.add_column(Text(name, overflow="fold"), justify="right", overflow="fold")
+    for metric in metrics:
         values = (number(result, metric.key) for result in results.values())
         table.add_row(metric.label, *(value_text(value, metric.decimals) for value in values))
     table.add_row("supervised tokens", *(_count(result.get("num_tokens")) for result in results.values()))
@@ -111,37 +125,88 @@ def _count(count: int | None) -> str:
     return UNDEFINED if count is None else count_text(count)
 
 
-def comparison_table(runs: Sequence[RunSummary]) -> Table:
+def comparison_table(runs: Sequence[RunSummary]) -> ColumnBlocks:
     """Metrics below each other per set, runs next to each other, each later run with its difference to the first.
 
-    A column "before training" comes first where every run started from the same results.
+    A column "before training" comes first where every run started from the same results. Runs that do not fit next to
+    each other follow in further blocks, each beginning with the first run.
     """
+    base = same_base(runs)
+    # The first run stands in every block; what was before training is one more column, in the first block.
+    columns: list[RunSummary | None] = [runs[0], *([None] if base is not None else []), *runs[1:]]
+
+    def build(chosen: Sequence[int], is_last: bool, narrow: bool = False) -> Table:
+        shown = [columns[number] for number in chosen]
+        here = base if None in shown else None
+        return _comparison_block(runs, [run for run in shown if run is not None], here, is_last, narrow)
+
+    return ColumnBlocks(build, len(columns), repeated=1, build_narrow=functools.partial(build, narrow=True))
+
+
+def _comparison_block(
+    runs: Sequence[RunSummary],
+    shown: Sequence[RunSummary],
+    base: Mapping[str, Result] | None,
+    is_last: bool,
+    narrow: bool,
+) -> Table:
+    """One block; a narrow one has differences below the values and shorter lines of names."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    base = same_base(runs)
-    table = Table(title="Runs side by side", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    table.add_column("", no_wrap=True)
+    longest = LONGEST_NAME_NARROW if narrow else LONGEST_NAME
+    title = "Runs side by side" if len(shown) == len(runs) else f"Runs side by side ({len(shown)} of {len(runs)})"
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table.add_column("", overflow="fold")
+    before = [""] if base is not None else []
     if base is not None:
-        table.add_column("before training", justify="right")
-    for run in runs:
-        table.add_column(Text(run.name, overflow="fold"), justify="right")
-    first_cells = 1 if base is None else 2
-    table.add_row("objective", *([""] * (first_cells - 1)), *(Text(run.objective) for run in runs))
+        table.add_column("before\ntraining" if narrow else "before training", justify="right", overflow="fold")
+    for run in shown:
+        table.add_column(Text(in_pieces(run.name, longest)), justify="right", overflow="fold")
+    table.add_row("objective", *before, *(Text(in_pieces(run.objective, longest)) for run in shown))
     if any(run.curation for run in runs):
-        curations = (Text(run.curation or "-") for run in runs)
-        table.add_row("curation", *([""] * (first_cells - 1)), *curations)
-    for label, values in _effort(runs):
-        table.add_row(label, *([""] * (first_cells - 1)), *values)
+        table.add_row("curation", *before, *(Text(in_pieces(run.curation or "-", longest)) for run in shown))
+    for label, values in _effort(shown):
+        table.add_row(label, *before, *values)
     for set_name in shared_sets(runs):
         table.add_section()
-        table.add_row(Text(set_name, style="bold"), *([""] * (first_cells - 1 + len(runs))))
-        for cells in _set_rows(runs, set_name, base):
+        table.add_row(Text(set_name, style="bold"), *before, *("" for _ in shown))
+        for cells in _set_rows(shown, set_name, base, runs):
+            if narrow:
+                cells = [cell if isinstance(cell, str) else in_two_lines(cell) for cell in cells]
             table.add_row(*cells)
-    table.caption = "In parentheses: the difference to the first run. Losses in nats per supervised token."
-    table.caption_justify, table.caption_style = "left", "dim"
+    if is_last:
+        table.caption = "In parentheses: the difference to the first run. Losses in nats per supervised token."
+        table.caption_justify, table.caption_style = "left", "dim"
     return table
+
+
+def in_pieces(text: str, longest: int) -> str:
+    """A long name over several lines, broken at blanks and signs, else where it must be."""
+    words = re.findall(r"[^\s_./-]*[\s_./-]*", text)
+    lines = [""]
+    for word in words:
+        while len(word) > longest:
+            lines += [word[:longest]]
+            word = word[longest:]
+        if len((lines[-1] + word).rstrip()) <= longest:
+            lines[-1] += word
+        else:
+            lines.append(word)
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def in_two_lines(value_and_difference: Text) -> Text:
+    """`1.2340 (-3.1%)` with the difference below the value, colors kept."""
+    from rich.text import Text
+
+    plain = value_and_difference.plain
+    cut = plain.find(" (")
+    if cut < 0:
+        return value_and_difference
+    value, difference = value_and_difference[:cut], value_and_difference[cut + 1 :]
+    return Text("\n").join([value, difference])
 
 
 def _effort(runs: Sequence[RunSummary]) -> Iterator[tuple[str, list[str]]]:
@@ -153,12 +218,13 @@ def _effort(runs: Sequence[RunSummary]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _set_rows(
-    runs: Sequence[RunSummary], set_name: str, base: Mapping[str, Result] | None
+    shown: Sequence[RunSummary], set_name: str, base: Mapping[str, Result] | None, runs: Sequence[RunSummary]
 ) -> Iterator[list[str | Text]]:
-    """The lines of one set."""
-    results = [run.results.get(set_name) for run in runs]
+    """The lines of one set: the same ones in every block, whatever the runs `shown` in it were measured by."""
+    results = [run.results.get(set_name) for run in shown]
     before = None if base is None else base.get(set_name)
-    for metric in shown_metrics([result for result in results if result is not None]):
+    measured = [run.results[set_name] for run in runs if set_name in run.results]
+    for metric in shown_metrics(measured):
         values = [number(result, metric.key) for result in results]
         cells: list[str | Text] = [f"  {metric.label}"]
         if base is not None:

@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from sftgo_cli import pipeline
+from sftgo_cli import methods, pipeline
 from sftgo_cli.builtin import model_folder
 from sftgo_cli.cli.main import VERBS, main
 from sftgo_cli.run_dir import RESOLVED
@@ -279,11 +279,20 @@ def test_schema_methods_doctor_and_cache(recipe: Path, capsys: Any) -> None:
     listed, _ = printed(capsys, "methods")
     assert all(word in listed for word in ("tfidf", "random", "column", "sft_go", "cross_entropy", "full", "lora"))
     assert "mixing_weight: 0.9" in printed(capsys, "methods", "objective")[0]
+    one = printed(capsys, "methods", "lora")[0]
+    assert re.search(r"modules_to_save: null +Modules trained whole", one)
+    assert "use_dora: false" in one
+    everything = "".join(printed(capsys, "methods", section)[0] for section in methods.PACKAGES)
+    assert not re.search(r"PydanticUndefined|\bNone\b|: True|: False|…", everything)
     assert "did you mean scoring?" in printed(capsys, "methods", "scorin", code=2)[1]
     assert "nothing is missing" in printed(capsys, "doctor", str(recipe))[0]
     printed(capsys, "score", str(recipe), "scoring=random", "scoring.seed=4711")
-    lines, _ = printed(capsys, "cache", "ls")
-    keys = re.findall(r"score\W+([0-9a-f]{32})", lines)
+    listed = json.loads(printed(capsys, "cache", "ls", "--json")[0])["entries"]
+    keys = [entry["key"] for entry in listed if entry["stage"] == "score"]
+    assert str(recipe) in {entry["recipe"] for entry in listed}
+    lines = printed(capsys, "cache", "ls")[0]
+    assert all(f" {key[:12]} " in lines for key in keys)
+    assert str(recipe) in lines
     reasons = [json.loads(printed(capsys, "cache", "why", key)[0]) for key in keys]
     mine = next(
         key
@@ -291,7 +300,7 @@ def test_schema_methods_doctor_and_cache(recipe: Path, capsys: Any) -> None:
         if reason["ingredients"]["options"] == {"seed": 4711} and len(reason["ingredients"]["rows"]) == 1
     )
     printed(capsys, "cache", "rm", mine)
-    assert mine not in printed(capsys, "cache", "ls")[0]
+    assert mine[:12] not in printed(capsys, "cache", "ls")[0]
     assert "no cached result" in printed(capsys, "cache", "why", mine, code=2)[1]
 
 

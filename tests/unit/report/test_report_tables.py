@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from dataclasses import replace
 from io import StringIO
@@ -16,7 +17,7 @@ from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.grouping_section import GroupingSection
 from sftgo_cli.report.data_table import data_notes, data_table
 from sftgo_cli.report.group_names import group_labels, grouping_text
-from sftgo_cli.report.run_tables import RunSummary, comparison_table, evaluation_table
+from sftgo_cli.report.run_tables import RunSummary, comparison_table, evaluation_table, in_pieces
 from sftgo_cli.report.score_table import GroupSummary, asked_shares, score_statistics, score_table
 from sftgo_cli.report.visible_text import readable_token
 
@@ -291,3 +292,40 @@ def test_a_difference_from_zero_has_no_percent() -> None:
     rows = {cells[0]: cells[1:] for cells in text_of(comparison_table(runs))}
     assert rows["loss"] == ["0.0000", "0.5000 (+0.5000)"]
     assert rows["worst group's loss"] == ["0.0000", "0.0000 (+0.0%)"]
+
+
+@pytest.mark.parametrize("name", ["go", "llama-3.2-3b_alpaca.long-name-0", "x" * 50, "sft_go (mixing weight 0.9)"])
+def test_long_names_are_broken_and_not_cut(name: str) -> None:
+    lines = in_pieces(name, 11).split("\n")
+    assert max(map(len, lines)) <= 11
+    assert re.sub(r"\s", "", "".join(lines)) == re.sub(r"\s", "", name)
+
+
+@pytest.mark.parametrize("width", [64, 80, 100, 200])
+@pytest.mark.parametrize("num_runs", [2, 3, 4, 7])
+def test_nothing_is_cut_however_many_runs_and_sets(width: int, num_runs: int) -> None:
+    base = result(14.0, 15.0, 13.0, 15.0, 0.25)
+    runs = [
+        run(
+            f"llama-3.2-3b_alpaca.long-name-{n}", result(2.0 + n / 7, 3.0 + n / 7, 1.0 + n / 9, 3.0, 0.1 + n / 13), base
+        )
+        for n in range(num_runs)
+    ]
+    sets = {f"set-with-a-long-name-{n}": runs[n].results["heldout"] for n in range(num_runs)}
+    for table, shown in ((comparison_table(runs), runs), (evaluation_table(sets), [])):
+        out = Console(file=StringIO(), width=width)
+        out.print(table)
+        printed = out.file.getvalue()  # type: ignore[attr-defined]
+        assert "…" not in printed
+        assert max(map(len, printed.splitlines())) <= width
+        for one in runs:
+            for key in ("loss", "token_accuracy", "worst_group_loss"):
+                assert f"{one.results['heldout'][key]:.4f}" in printed
+        assert ("before" in printed) == bool(shown)
+
+
+def test_runs_that_fit_stand_in_one_table() -> None:
+    runs = [run(name, result(2.0, 2.5, 1.6, 2.5, 0.5)) for name in ("a", "b", "c")]
+    lines = text_of(comparison_table(runs), 80)
+    assert ["a", "b", "c"] in lines
+    assert ["Runs side by side"] in lines
