@@ -27,6 +27,8 @@ LOSS_WEIGHT = "loss_weight"
 REFERENCE_NLL = "reference_nll"
 BASE_NLL = "base_nll"
 GIVEN_GROUPS = "given_groups"  # int8[L]: the group that the row itself says; becomes group_ids
+ROW_KEY = "row_key"  # int64: a hash of what the row says
+PROMPT_KEY = "prompt_key"  # int64: a hash of what it asks, normalized
 PINNED = "pinned"  # bool[L]: special token, token without characters, or end of turn; see grouping.special_tokens
 
 PER_TOKEN = (INPUT_IDS, LABELS, OFFSETS, PINNED, TOKEN_WEIGHTS, TOKEN_SCORES, GROUP_IDS, REFERENCE_NLL, BASE_NLL)
@@ -48,6 +50,8 @@ def features(names: list[str]) -> Features:
         LABELS: List(Value("int32")),
         OFFSETS: List(List(Value("int32"), length=2)),
         PINNED: List(Value("bool")),
+        ROW_KEY: Value("int64"),
+        PROMPT_KEY: Value("int64"),
         TOKEN_WEIGHTS: List(Value("float32")),
         LOSS_WEIGHT: Value("float32"),
         TOKEN_SCORES: List(Value("float32")),

@@ -21,6 +21,7 @@ from sftgo_cli.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from sftgo_cli.curation.questions import CurationContext
+    from sftgo_cli.data.holdout import Leakage
     from sftgo_cli.data.preparation_report import PreparationReport
     from sftgo_cli.data.stages import Rows, Tokenizing
     from sftgo_cli.training.run import TrainingInputs
@@ -40,6 +41,7 @@ class PreparedData:
     template: str | None
     num_groups: int
     curated: dict[str, Path] = field(default_factory=dict)
+    leaks: dict[str, Leakage] = field(default_factory=dict)  # by evaluation set: how much of it is trained on
 
 
 def load(path: Path, overrides: Sequence[str]) -> LoadedRecipe:
@@ -57,6 +59,7 @@ class TokenizedData:
     tokenizer: Any
     template: str | None
     curated: dict[str, Path]
+    leaks: dict[str, Leakage]
 
 
 def prepare(
@@ -102,7 +105,7 @@ def prepare(
     if training:
         done[""] = with_reference_nll(done[""], train, recipe.objective, objective, context)
     groups = recipe.grouping.num_groups()
-    return PreparedData(done.pop(""), done, rows.reports, tokenizer, rows.template, groups, rows.curated)
+    return PreparedData(done.pop(""), done, rows.reports, tokenizer, rows.template, groups, rows.curated, rows.leaks)
 
 
 def _check_answers(
@@ -119,6 +122,7 @@ def tokenize(
     loaded: LoadedRecipe, say: Say, num_processes: int | None = None, console: Any = None, generating: bool = True
 ) -> TokenizedData:
     """The stages before scoring: tokenize, hold out, curate. Arguments and errors as `prepare`."""
+    from sftgo_cli.data.holdout import leakage
     from sftgo_cli.data.preparation_report import refuse_lost, refuse_unsupervised
     from sftgo_cli.data.sampling import check_drawn
     from sftgo_cli.data.segments import given_groups
@@ -151,7 +155,9 @@ def tokenize(
     if recipe.curation:
         train, reports, curated = _curate(loaded, train, reports, job, num_processes, console, generating)
     check_drawn([len(dataset) for dataset in train.datasets], [source.weight for source in recipe.data.train])
-    return TokenizedData(train, evaluation | heldout, reports, tokenizer, template, curated)
+    evaluation |= heldout
+    leaks = {name: leakage(rows.datasets, train.datasets) for name, rows in evaluation.items()}
+    return TokenizedData(train, evaluation, reports, tokenizer, template, curated, leaks)
 
 
 def _curate(
@@ -237,11 +243,12 @@ def _check_context(recipe: Recipe, recipe_dir: Path) -> None:
 
 def print_reports(loaded: LoadedRecipe, data: PreparedData, console: Any) -> None:
     """The length and token table of every source, always printed before training."""
-    from sftgo_cli.report.data_table import data_notes, data_table
+    from sftgo_cli.report.data_notes import data_notes
+    from sftgo_cli.report.data_table import data_table
 
-    console.print(data_table(data.reports))
+    console.print(data_table(data.reports, data.leaks))
     weights = {f"train.{number}": source.weight for number, source in enumerate(loaded.recipe.data.train)}
-    for note in data_notes(data.reports, weights):
+    for note in data_notes(data.reports, weights, data.leaks):
         console.print(note, highlight=False, markup=False)
     for name, source in loaded.recipe.data.eval.items():
         if source.fraction is not None:

@@ -15,13 +15,15 @@ from typing import Any
 
 from sftgo_cli.curation.questions import Choice, Question
 from sftgo_cli.data.formats import to_sample
+from sftgo_cli.data.message_weights import WEIGHT_KEYS
+from sftgo_cli.data.messages import written
 from sftgo_cli.data.row_formats import Format, detect_format, rename
 from sftgo_cli.data.samples import ChatBody, PairBody, Sample
-from sftgo_cli.data.sources import RawRow, read_rows, resolve_source
+from sftgo_cli.data.sources import RawRow, read_each_row, resolve_source
 from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.data_section import EvalSource, TrainSource
 
-FORMATS = ("alpaca", "messages", "sharegpt", "prompt_completion")
+FORMATS = ("alpaca", "messages", "sharegpt", "prompt_completion", "query_response")
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ def read_source(
     wanted, columns_map = set(row_ids), dict(source.columns)
     found: list[Row] = []
     fmt = fmt or (None if source.format == "auto" else source.format)
-    for raw in islice(read_rows(resolve_source(source, recipe_dir, label)), source.max_samples):
+    for raw in islice(read_each_row(resolve_source(source, recipe_dir, label)), source.max_samples):
+        if raw.fault is not None:
+            continue  # tokenization dropped it, and said so
         fmt = fmt or detect_format(list(rename(raw.values, columns_map, raw.where)))
         if raw.row_id in wanted:
             found.append(read_row(raw, fmt, columns_map))
@@ -112,24 +116,41 @@ def chosen_values(row: Row, fmt: Format, choice: Choice) -> dict[str, Any]:
         return values
     if fmt == "alpaca":
         return values | {"output": choice.target}
-    if fmt == "prompt_completion" and isinstance(row.sample.body, PairBody):
-        return values | {"completion": choice.target}
+    if fmt == "query_response":
+        return values | {"response": choice.target}
     if fmt == "prompt_completion":
         return values | {"completion": _completion(row, values["completion"], choice.target)}
     name = "messages" if fmt == "messages" else "conversations"
-    before = 1 if fmt == "sharegpt" and values.get("system") else 0
-    return values | {name: _replaced(values[name], row.place - before, choice.target)}
+    return values | _conversation(row, values, name, choice.target)
 
 
 def _completion(row: Row, completion: Any, target: str) -> Any:
     """A completion beside a prompt: text or segments become text, messages stay messages."""
-    assert isinstance(row.sample.body, ChatBody)
     is_messages = isinstance(completion, list) and all(isinstance(part, dict) and "role" in part for part in completion)
-    return _replaced(completion, row.place - row.sample.body.first_answer, target) if is_messages else target
+    if not is_messages:
+        return target
+    assert isinstance(row.sample.body, ChatBody)
+    return _rewritten(row, row.sample.body.first_answer, target)
 
 
-def _replaced(messages: Sequence[dict[str, Any]], place: int, target: str) -> list[dict[str, Any]]:
-    """The messages up to the answer, which becomes the target; what followed it went with the answer that was given."""
-    answer = messages[place]
-    kept = {key: answer[key] for key in ("role", "from", "loss_weight") if answer.get(key) is not None}
-    return [*messages[:place], {**kept, ("value" if "from" in answer else "content"): target}]
+def _conversation(row: Row, values: dict[str, Any], name: str, target: str) -> dict[str, Any]:
+    """The conversation up to the answer, which becomes the target; what followed it went with the answer that was given.
+    As it was written where one message there is one here, else as it was read."""
+    body, raw = row.sample.body, values[name]
+    assert isinstance(body, ChatBody)
+    before = 1 if values.get("system") and body.messages[0]["content"] == values["system"] else 0
+    if not isinstance(raw, list) or len(raw) + before != len(body.messages):
+        return {name: _rewritten(row, 0, target), "system": None}
+    answer = raw[row.place - before]
+    kept = {key: answer[key] for key in ("role", "from", *WEIGHT_KEYS) if answer.get(key) is not None}
+    final = {**kept, ("value" if "from" in answer else "content"): target}
+    return {name: [*raw[: row.place - before], final]}
+
+
+def _rewritten(row: Row, first: int, target: str) -> list[dict[str, Any]]:
+    """The checked messages from `first` up to the answer, which becomes the target."""
+    body = row.sample.body
+    assert isinstance(body, ChatBody)
+    lines = written(body.messages[: row.place + 1], body.weights, body.segments)
+    kept = {key: lines[-1][key] for key in ("role", "loss_weight") if key in lines[-1]}
+    return [*lines[first:-1], {**kept, "content": target}]

@@ -10,12 +10,14 @@ from sftgo_cli.errors import UserError, nearest
 
 # What other data sets call our columns: for hints in messages only.
 SYNONYMS: dict[str, tuple[str, ...]] = {
-    "instruction": ("question", "query", "prompt"),
+    "instruction": ("question", "query", "prompt", "problem"),
     "input": ("context",),
-    "output": ("response", "answer", "completion", "target"),
-    "prompt": ("question", "query", "input"),
-    "completion": ("response", "answer", "output", "target"),
-    "messages": ("conversation", "dialog", "dialogue", "chat", "turns"),
+    "output": ("response", "answer", "completion", "target", "solution"),
+    "prompt": ("question", "query", "input", "problem"),
+    "completion": ("response", "answer", "output", "target", "solution", "chosen"),
+    "query": ("question", "prompt"),
+    "system": ("system_prompt", "system_message"),
+    "messages": ("conversation", "dialog", "dialogue", "chat", "turns", "dialogs", "history"),
     "conversations": ("conversation",),
     "text": ("content", "document"),
 }

@@ -1,202 +1,216 @@
-"""Chat messages: OpenAI's and ShareGPT's forms, checked and brought into the one form that chat templates read.
+"""Conversations: OpenAI's, ShareGPT's and ms-swift's messages, checked and brought into the one form that chat templates
+read.
 
-A message is a dict with `role` and text `content`; whatever else it carries (`tool_calls`, `reasoning_content`, `name`,
-...) is passed on to the template, without keys that are null. Text parts are joined; where parts of an assistant message
-say `train` or `group` they are its segments, which `message_segments` reads. Arguments of a tool call that are
-JSON text become an object, as templates expect, and tools given as JSON text become a list.
+A message is a dict with `role` and text `content`; it may have `tool_calls` (see `tool_calls.py`), `reasoning_content`,
+`name`, `tool_call_id`, and keys that are unknown here, which are passed on to the template and named. Calls that stand as
+messages of their own (`tool_call`, `function_call`) and the assistant's text before them are one turn, as templates
+write it. OpenAI's older `function_call` of a message becomes its `tool_calls`, a `refusal` its text.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sftgo_cli.data.cells import read_weight
-from sftgo_cli.data.segments import Segment, has_marks, read_segments
-from sftgo_cli.errors import UserError, nearest
+from sftgo_cli.data.json_text import parse_cell
+from sftgo_cli.data.message_content import REASONING_KEYS, Content, read_content, read_reasoning
+from sftgo_cli.data.message_weights import WEIGHT_KEYS, asks_for_training, message_weight
+from sftgo_cli.data.roles import read_role
+from sftgo_cli.data.segments import Segment
+from sftgo_cli.data.tool_calls import read_calls
+from sftgo_cli.errors import UserError
 
 Message = dict[str, Any]
 
-ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
-SHAREGPT_ROLES = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-    "system": "system",
-    "developer": "developer",
-    "tool": "tool",
-    "observation": "tool",
-    "function_response": "tool",
-    "function_call": "assistant",
-}
-WEIGHT = "loss_weight"
+TEXT_KEYS = ("content", "value")
+READ_HERE = ("role", "from", *TEXT_KEYS, "tool_calls", "function_call", "refusal", *REASONING_KEYS, *WEIGHT_KEYS)
+PASSED_ON = ("name", "tool_call_id")
+ASKED_ELSEWHERE = "message_trained"  # noticed: a message that is not the assistant's says that it is to be trained on
 
 
-def from_openai(value: Any, column: str, where: str) -> list[Message]:
-    """A list of `{role, content, ...}` in the form that templates read.
+@dataclass(frozen=True)
+class Turn:
+    """One checked message; `weight` None says nothing. `unknown` are its keys that nothing here reads."""
+
+    message: Message
+    weight: float | None = None
+    segments: tuple[Segment, ...] = ()
+    unknown: frozenset[str] = frozenset()
+    noticed: frozenset[str] = frozenset()
+    is_call: bool = False  # it stood as a message of its own
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Checked turns, and what they say as lists by message."""
+
+    turns: tuple[Turn, ...]
+
+    def __add__(self, other: Conversation) -> Conversation:
+        return Conversation((*self.turns, *other.turns))
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages alone."""
+        return [turn.message for turn in self.turns]
+
+    @property
+    def weights(self) -> list[float] | None:
+        """The messages' weights, 1 where one says nothing; None where none does."""
+        if all(turn.weight is None for turn in self.turns):
+            return None
+        return [_weight(turn) for turn in self.turns]
+
+    @property
+    def segments(self) -> dict[int, tuple[Segment, ...]]:
+        """The segments of the messages that have some, by message number."""
+        return {number: turn.segments for number, turn in enumerate(self.turns) if turn.segments}
+
+    @property
+    def unknown(self) -> frozenset[str]:
+        """The message keys that nothing here reads."""
+        return frozenset().union(*(turn.unknown for turn in self.turns))
+
+    @property
+    def noticed(self) -> frozenset[str]:
+        """What a person should hear about these messages."""
+        return frozenset().union(*(turn.noticed for turn in self.turns))
+
+
+def spoken(role: str, text: str, segments: tuple[Segment, ...] = ()) -> Conversation:
+    """A conversation of one text."""
+    return Conversation((Turn({"role": role, "content": text}, segments=segments),))
+
+
+def read_conversation(value: Any, column: str, where: str) -> Conversation:
+    """A list of `{role, content, ...}` or `{from, value}`, or its JSON text.
 
     Raises:
-        UserError: not a list of messages, a role is unknown, or content is null or no text.
+        UserError: not a list of messages, a role is unknown, content is null or no text, or weights contradict.
     """
     place = f"{where}, column {column}"
-    return [_openai_message(item, f"{place}[{index}]") for index, item in enumerate(_list_of_dicts(value, place))]
+    if isinstance(value, str) and value.lstrip().startswith(("[", "array(")):
+        value = parse_cell(value, place)
+    turns = [_turn(item, f"{place}[{index}]") for index, item in enumerate(_list_of_dicts(value, place))]
+    return Conversation(tuple(_joined(turns, place)))
 
 
-def from_sharegpt(value: Any, system: str | None, where: str) -> list[Message]:
-    """A list of `{from, value}` (or `{role, content}`) in the form that templates read; `system` stands first.
-
-    Raises:
-        UserError: as `from_openai`; also a function call that is not JSON.
-    """
-    place = f"{where}, column conversations"
-    before: list[Message] = [{"role": "system", "content": system}] if system else []
-    turns = _list_of_dicts(value, place)
-    return before + [_sharegpt_message(turn, f"{place}[{index}]") for index, turn in enumerate(turns)]
-
-
-def message_weights(value: list[dict[str, Any]], column: str, where: str, num_before: int = 0) -> list[float] | None:
-    """The messages' own `loss_weight` (1 where absent), after `num_before` messages of weight 1; None if none has one.
+def with_system(conversation: Conversation, system: str | None, where: str) -> Conversation:
+    """The conversation with the system prompt of its row in front.
 
     Raises:
-        UserError: a weight is no number, negative or not finite.
+        UserError: the conversation begins with another one.
     """
-    if not any(message.get(WEIGHT) is not None for message in value):
-        return None
-    weights = [1.0] * num_before
-    for index, message in enumerate(value):
-        weight = message.get(WEIGHT)
-        weights.append(1.0 if weight is None else read_weight(weight, f"{column}[{index}].{WEIGHT}", where))
-    return weights
+    if not system:
+        return conversation
+    if has_system(conversation.messages):
+        if conversation.messages[0]["content"] == system:
+            return conversation
+        fix = "keep the column or the message"
+        raise UserError("the row has two system prompts", f"{where}, column system", fix)
+    return spoken("system", system) + conversation
 
 
-def message_segments(
-    value: list[dict[str, Any]], column: str, where: str, num_before: int = 0
-) -> dict[int, tuple[Segment, ...]]:
-    """The segments of each (checked) message whose content parts say `train` or `group`, by its number after
-    `num_before` other messages.
-
-    Raises:
-        UserError: a segment is faulty, or the message is not the assistant's.
-    """
-    found = {}
-    for index, message in enumerate(value):
-        key = "value" if "from" in message else "content"
-        if not has_marks(message.get(key)):
-            continue
-        place = f"{where}, column {column}[{index}].{key}"
-        role = message.get("from", message.get("role"))
-        if SHAREGPT_ROLES.get(str(role)) != "assistant" or role == "function_call":
-            raise UserError(
-                f"a message of {role!r} has segments", place, "only the assistant's messages have `train` and `group`"
-            )
-        found[num_before + index] = read_segments(message[key], place)
-    return found
-
-
-def read_tools(value: Any, where: str) -> list[dict[str, Any]] | None:
-    """Tool descriptions from a list or its JSON text; None where there are none.
-
-    Raises:
-        UserError: neither a list of objects nor JSON text of one.
-    """
-    place = f"{where}, column tools"
-    if isinstance(value, str):
-        value = _json(value, place) if value.strip() else None
-    if not value:
-        return None
-    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
-        raise UserError("expected a list of tool descriptions", place, "give a list of objects, or its JSON text")
-    return value
+def has_system(messages: Sequence[Message]) -> bool:
+    """Whether a conversation begins with a system prompt."""
+    return bool(messages) and messages[0]["role"] in ("system", "developer")
 
 
 def _list_of_dicts(value: Any, place: str) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         kind = "null" if value is None else type(value).__name__
+        if isinstance(value, list):
+            kind = f"a list with {next(type(item).__name__ for item in value if not isinstance(item, dict))}"
         raise UserError(f"expected a list of messages, found {kind}", place, "give [{role: ..., content: ...}, ...]")
     if not value:
         raise UserError("the list of messages is empty", place, "fill it in or remove the row")
     return value
 
 
-def _openai_message(item: dict[str, Any], place: str) -> Message:
-    role = item.get("role")
-    if role not in ROLES:
-        raise _unknown_role(role, ROLES, place)
-    message = {key: value for key, value in item.items() if value is not None and key != WEIGHT}
-    calls = item.get("tool_calls")
+def _turn(item: dict[str, Any], place: str) -> Turn:
+    role, is_call = read_role(item["from"] if item.get("from") is not None else item.get("role"), place)
+    if item.get("training_detail") or item.get("train_detail"):
+        raise UserError("offsets of trained characters are not read", place, "give content parts [{text, train}, ...]")
+    key = next((key for key in TEXT_KEYS if item.get(key) is not None), "value" if "from" in item else "content")
+    weight = message_weight(item, place)
+    extra = {name: value for name, value in item.items() if value is not None and name not in READ_HERE}
+    unknown = frozenset(extra) - {*PASSED_ON}
+    if is_call:
+        value = item.get(key)
+        value = parse_cell(value, f"{place}.{key}") if isinstance(value, str) else value
+        message: Message = {"role": role, "content": "", "tool_calls": read_calls(value, f"{place}.{key}")}
+        return Turn(message | extra, weight, unknown=unknown, is_call=True)
+    calls = _calls(item, place)
+    content, reasoning = _said(item, key, role, bool(calls), place)
+    message = {"role": role, "content": content.text}
     if calls:
-        message["tool_calls"] = _tool_calls(calls, f"{place}.tool_calls")
-    message["content"] = _content(item, "content", place, optional=role == "assistant" and bool(calls))
-    return message
+        message["tool_calls"] = calls
+    if reasoning is not None:  # also under the name that its author chose: some templates read only that one
+        message |= {name: reasoning for name in REASONING_KEYS if item.get(name) is not None}
+        message["reasoning_content"] = reasoning
+    elsewhere = role != "assistant" and asks_for_training(item)
+    noticed = frozenset({ASKED_ELSEWHERE} if elsewhere else ())
+    return Turn(message | extra, weight, content.segments, unknown, noticed)
 
 
-def _sharegpt_message(turn: dict[str, Any], place: str) -> Message:
-    if "from" not in turn and "role" in turn:
-        return _openai_message({**turn, "role": SHAREGPT_ROLES.get(str(turn["role"]), turn["role"])}, place)
-    role = turn.get("from")
-    if not isinstance(role, str) or role not in SHAREGPT_ROLES:
-        raise _unknown_role(role, tuple(SHAREGPT_ROLES), place)
-    content = _content(turn, "value", place)
-    extra = {k: v for k, v in turn.items() if k not in ("from", "value", WEIGHT) and v is not None}
-    if role == "function_call":
-        calls = _json(content, f"{place}.value")
-        calls = calls if isinstance(calls, list) else [calls]
-        return {"role": "assistant", "content": "", "tool_calls": _tool_calls(calls, f"{place}.value")} | extra
-    return {"role": SHAREGPT_ROLES[role], "content": content} | extra
+def _said(item: dict[str, Any], key: str, role: str, has_calls: bool, place: str) -> tuple[Content, str | None]:
+    content = read_content(item.get(key), role, f"{place}.{key}")
+    reasoning = read_reasoning(item, role, content.reasoning if content else "", place)
+    if content is not None:
+        return content, reasoning
+    if isinstance(item.get("refusal"), str):
+        return Content(item["refusal"]), reasoning
+    if role == "assistant" and (has_calls or reasoning):
+        return Content(""), reasoning
+    other = next((name for name in ("text", "message", "body") if isinstance(item.get(name), str)), None)
+    fix = f"rename {other} to content" if other else "fill it in or remove the row"
+    raise UserError("text is null or missing", f"{place}.{key}", fix)
 
 
-def _unknown_role(role: Any, known: tuple[str, ...], place: str) -> UserError:
-    close = nearest(role, known) if isinstance(role, str) else None
-    fix = f"did you mean {close}?" if close else f"known: {', '.join(known)}"
-    return UserError("the role is missing" if role is None else f"unknown role {role!r}", f"{place}.role", fix)
+def _calls(item: dict[str, Any], place: str) -> list[dict[str, Any]]:
+    """The calls of a message, also from OpenAI's older `function_call`."""
+    calls = read_calls(item["tool_calls"], f"{place}.tool_calls") if item.get("tool_calls") else []
+    older = item.get("function_call")
+    if not older or (isinstance(older, dict) and not older.get("name")):
+        return calls
+    if calls:
+        raise UserError("the message has both tool_calls and function_call", place, "keep one of them")
+    return read_calls(older, f"{place}.function_call")
 
 
-def _content(item: dict[str, Any], key: str, place: str, optional: bool = False) -> str:
-    value = item.get(key)
-    if isinstance(value, str):
-        return value
-    if value is None and optional:
-        return ""
-    if value is None:
-        raise UserError("text is null or missing", f"{place}.{key}", "fill it in or remove the row")
-    if isinstance(value, list):
-        return "".join(_part(part, f"{place}.{key}[{index}]") for index, part in enumerate(value))
-    raise UserError(f"expected text, found {type(value).__name__}", f"{place}.{key}", "give a string")
+def _joined(turns: Iterable[Turn], place: str) -> list[Turn]:
+    """Turns of which a call that stood alone is part of the assistant's turn before it."""
+    joined: list[Turn] = []
+    for number, turn in enumerate(turns):
+        before = joined[-1] if joined else None
+        if not turn.is_call or before is None or before.message["role"] != "assistant":
+            joined.append(turn)
+            continue
+        if _weight(before) != _weight(turn):
+            fix = "give the assistant's text and the calls after it one weight"
+            raise UserError("two parts of one turn have different weights", f"{place}[{number}]", fix)
+        calls = [*before.message.get("tool_calls", ()), *turn.message["tool_calls"]]
+        message = {**turn.message, **before.message, "tool_calls": calls}
+        joined[-1] = replace(before, message=message, unknown=before.unknown | turn.unknown)
+    return joined
 
 
-def _part(part: Any, place: str) -> str:
-    if isinstance(part, str):
-        return part
-    if isinstance(part, dict) and part.get("type", "text") == "text" and isinstance(part.get("text"), str):
-        return str(part["text"])
-    kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-    raise UserError(f"only text parts can be trained on, found {kind}", place, "remove the part or the row")
+def _weight(turn: Turn) -> float:
+    return 1.0 if turn.weight is None else turn.weight
 
 
-def _tool_calls(calls: Any, place: str) -> list[dict[str, Any]]:
-    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
-        raise UserError("expected a list of tool calls", place, "give [{function: {name: ..., arguments: {...}}}]")
-    return [_tool_call(call, f"{place}[{index}]") for index, call in enumerate(calls)]
-
-
-def _tool_call(call: dict[str, Any], place: str) -> dict[str, Any]:
-    function = call.get("function", call)
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise UserError("a tool call has no function name", place, "give {function: {name: ..., arguments: {...}}}")
-    function = dict(function)
-    arguments = function.get("arguments")
-    if isinstance(arguments, str) and arguments.strip():
-        function["arguments"] = _json(arguments, f"{place}.arguments")
-    outer = {key: value for key, value in call.items() if value is not None} if "function" in call else {}
-    return {"type": "function", **outer, "function": function}
-
-
-def _json(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"not valid JSON: {error}", place, "correct it") from error
+def written(
+    messages: Sequence[Message], weights: Sequence[float] | None, segments: dict[int, tuple[Segment, ...]]
+) -> list[Message]:
+    """Checked messages in the form that `read_conversation` reads as the same again."""
+    lines = []
+    for number, message in enumerate(messages):
+        line = dict(message)
+        if number in segments:
+            marked = segments[number]
+            line["content"] = [{"text": one.text, "group": one.group, "train": one.train} for one in marked]
+        if weights is not None and weights[number] != 1.0:
+            line["loss_weight"] = weights[number]
+        lines.append(line)
+    return lines

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from array import array
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,11 +14,14 @@ from sftgo_cli.errors import UserError
 
 NAMED_ROWS = 5  # how many dropped rows are named per reason
 UNSUPERVISED_REASONS = ("empty_answer", "no_supervised_token", "answer_cut")
+MAX_FAULTS = 50  # kinds of faults that are told apart
+OTHER_FAULTS = "other faults"
+VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\d[\d.,]*")  # what differs between faults of one kind
 
 
 @dataclass(frozen=True)
 class DroppedRows:
-    """How many rows one reason dropped, and the first few of their ids."""
+    """How many rows one reason dropped (or has to do with), and the first few of their ids."""
 
     num_rows: int
     first_rows: list[str]
@@ -55,6 +60,11 @@ class PreparationReport:
     ignored_columns: list[str]
     left_out: dict[str, LostContent]  # by kind: what the chat template does not write
     notes: list[str]  # sentences about the chat template
+    faults: dict[str, DroppedRows] = field(default_factory=dict)  # what was wrong with the bad rows that were dropped
+    noticed: dict[str, DroppedRows] = field(default_factory=dict)  # kept rows of which a person should hear
+    special_tokens: dict[str, int] = field(default_factory=dict)  # how often the rows' own text holds them
+    unknown_keys: list[str] = field(default_factory=list)  # of messages; the template may read them
+    fits_99: int = field(default=0, compare=False)  # the data.max_length that cuts at most 1 % of the rows
 
     @property
     def rows_unsupervised(self) -> int:
@@ -68,9 +78,33 @@ class PreparationReport:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> PreparationReport:
         """The report that `to_json` gave."""
-        dropped = {reason: DroppedRows(**rows) for reason, rows in value["dropped"].items()}
+        counts = {
+            name: {reason: DroppedRows(**rows) for reason, rows in value[name].items()}
+            for name in ("dropped", "faults", "noticed")
+        }
         left_out = {kind: LostContent(**lost) for kind, lost in value["left_out"].items()}
-        return PreparationReport(**{**value, "dropped": dropped, "left_out": left_out})
+        return PreparationReport(**{**value, **counts, "left_out": left_out})
+
+
+def _count(counts: dict[str, DroppedRows], reason: str, row_id: str) -> None:
+    before = counts.get(reason, DroppedRows(0, []))
+    named = before.first_rows if before.num_rows >= NAMED_ROWS else [*before.first_rows, row_id]
+    counts[reason] = DroppedRows(before.num_rows + 1, named)
+
+
+def _column(error: UserError) -> str:
+    """Where in its row a fault is, as ` messages[1].content`."""
+    _, found, column = error.where.partition(", column ")
+    return f" {column}" if found else ""
+
+
+def _fits(lengths: array[int]) -> int:
+    """The smallest length that at least 99 % of the rows have."""
+    import numpy as np
+
+    if not len(lengths):
+        return 0
+    return int(np.quantile(np.array(lengths, dtype=np.int64), 0.99, method="inverted_cdf"))
 
 
 @dataclass
@@ -83,18 +117,36 @@ class Tally:
     tokens_cut: int = 0
     supervised_cut: int = 0
     lengths: array[int] = field(default_factory=lambda: array("i"))
-    dropped: dict[str, int] = field(default_factory=dict)
-    first_rows: dict[str, list[str]] = field(default_factory=dict)
+    whole_lengths: array[int] = field(default_factory=lambda: array("i"))  # before they were cut
+    dropped: dict[str, DroppedRows] = field(default_factory=dict)
+    faults: dict[str, DroppedRows] = field(default_factory=dict)
+    noticed: dict[str, DroppedRows] = field(default_factory=dict)
+    special_tokens: Counter[str] = field(default_factory=Counter)
+    unknown_keys: set[str] = field(default_factory=set)
     ignored_columns: set[str] = field(default_factory=set)
     left_out: dict[str, LostContent] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def drop(self, reason: str, row_id: str) -> None:
         """Counts one dropped row."""
-        self.dropped[reason] = self.dropped.get(reason, 0) + 1
-        named = self.first_rows.setdefault(reason, [])
-        if len(named) < NAMED_ROWS:
-            named.append(row_id)
+        _count(self.dropped, reason, row_id)
+
+    def drop_bad(self, reason: str, row_id: str, error: UserError) -> None:
+        """Counts one row that was dropped for a fault, and the kind of the fault."""
+        self.drop(reason, row_id)
+        kind = VARYING.sub("...", error.what)[:100]
+        if kind not in self.faults and len(self.faults) >= MAX_FAULTS:
+            kind = OTHER_FAULTS
+        _count(self.faults, kind, f"{row_id}{_column(error)}")
+
+    def notice(self, what: str, row_id: str) -> None:
+        """Counts one row of which a person should hear."""
+        _count(self.noticed, what, row_id)
+
+    def count_special(self, tokens: Counter[str], row_id: str, escaped: bool) -> None:
+        """Counts one row whose own text holds special tokens."""
+        self.special_tokens.update(tokens)
+        self.notice("special_tokens_escaped" if escaped else "special_tokens_kept", row_id)
 
     def count_left_out(self, items: Sequence[LeftOut], row_id: str) -> None:
         """Counts what one row loses to the chat template, an answer's apart from what is only read."""
@@ -117,7 +169,7 @@ class Tally:
             format=format_name,
             rows_in=self.rows_in,
             rows_kept=len(lengths),
-            dropped={reason: DroppedRows(count, self.first_rows[reason]) for reason, count in self.dropped.items()},
+            dropped=self.dropped,
             rows_truncated=self.rows_truncated,
             tokens=int(lengths.sum()),
             supervised_tokens=self.supervised_tokens,
@@ -130,6 +182,11 @@ class Tally:
             ignored_columns=sorted(self.ignored_columns),
             left_out=dict(sorted(self.left_out.items())),
             notes=list(self.notes),
+            faults=self.faults,
+            noticed=self.noticed,
+            special_tokens=dict(self.special_tokens.most_common()),
+            unknown_keys=sorted(self.unknown_keys),
+            fits_99=_fits(self.whole_lengths),
         )
 
 
@@ -152,8 +209,20 @@ def refuse_unsupervised(reports: list[PreparationReport], allowed: float) -> Non
     raise UserError(
         f"{without} of {rows_in} rows ({without / rows_in:.1%}) have no supervised token, {allowed:.1%} are allowed",
         "; ".join(named),
-        "correct the rows, raise data.max_length, or raise data.max_unsupervised_fraction",
+        _advice(reports, without),
     )
+
+
+def _advice(reports: list[PreparationReport], without: int) -> str:
+    """What to do about rows without a supervised token: cut answers are a matter of length, not of format."""
+    cut = sum(report.dropped["answer_cut"].num_rows for report in reports if "answer_cut" in report.dropped)
+    if not cut:
+        return "correct the rows, check the format and data.train_on, or raise data.max_unsupervised_fraction"
+    fits = max(report.fits_99 for report in reports)
+    lengths = f"set data.max_length ({fits:,} tokens fit 99 % of the rows) or data.on_overlong: drop"
+    if cut == without:
+        return f"their answers are cut away by data.max_length: {lengths}"
+    return f"correct the rows; of {cut:,} the answer is cut away: {lengths}"
 
 
 def refuse_lost(reports: list[PreparationReport]) -> None:

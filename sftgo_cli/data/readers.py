@@ -4,6 +4,9 @@ Every reader is lazy and yields `(position, values)`: `position` is the line for
 `file:position` is where an error points. Text is UTF-8; a byte order mark and CRLF line ends are accepted, anything
 else that is broken (bad JSON, invalid UTF-8, a truncated gzip) is a UserError with file and line. A `.txt` file gives
 one row with the column `text` per paragraph (blocks of lines between blank lines).
+
+A row that is broken by itself (one line of JSON, one CSV line with too many cells) is yielded as its UserError in the
+values' place, so that whoever reads may go on with the next; what breaks the rest of the file is raised.
 """
 
 from __future__ import annotations
@@ -12,16 +15,19 @@ import csv
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sftgo_cli.data.json_text import parse_json
 from sftgo_cli.errors import EnvironmentProblem, UserError
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_CSV_FIELD = 1 << 30  # bytes; the csv module's own limit of 128 KiB is shorter than a long answer
-Positioned = tuple[str, dict[str, Any]]
+MAX_LINE = 1 << 28  # bytes; a small gzip file may unpack to a line that no memory holds
+MAX_JSON = 1 << 32  # bytes of a `.json` file, which is read whole
+Positioned = tuple[str, dict[str, Any] | UserError]
 
 
 def data_suffix(path: Path) -> str | None:
@@ -39,8 +45,16 @@ def data_stem(path: Path) -> str:
     return name[: -len(suffix)] if suffix else name
 
 
-def read_file(path: Path) -> Iterator[Positioned]:
-    """Rows of one file as `(position, values)`.
+def read_file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows of one file as `(position, values)`. Raises as `read_each`, and for the first row that is broken."""
+    for position, values in read_each(path):
+        if isinstance(values, UserError):
+            raise values
+        yield position, values
+
+
+def read_each(path: Path) -> Iterator[Positioned]:
+    """Rows of one file as `(position, values)`, or `(position, error)` for a row that is broken by itself.
 
     Raises:
         UserError: the suffix is not known, or the content is broken; names file and line.
@@ -62,13 +76,23 @@ def read_file(path: Path) -> Iterator[Positioned]:
 
 def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines, decoded, without line end; only `\\n` and `\\r\\n` end a line."""
+    for number, raw in _raw_lines(path):
+        yield number, _decode(raw, path, number)
+
+
+def _raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines with their ends, without a byte order mark."""
     number = 0
     try:
         with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
+            while raw := file.readline(MAX_LINE + 1):
+                number += 1
+                if len(raw) > MAX_LINE:
+                    fix = "split the row"
+                    raise UserError(f"the line is longer than {MAX_LINE >> 20} MiB", f"{path}:{number}", fix)
                 if number == 1 and raw.startswith(BYTE_ORDER_MARK):
                     raw = raw[len(BYTE_ORDER_MARK) :]
-                yield number, _decode(raw, path, number).rstrip("\r\n")
+                yield number, raw
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(
             f"broken or truncated gzip: {error}", f"{path}:{number + 1}", "compress or download it again"
@@ -79,7 +103,7 @@ def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _decode(raw: bytes, path: Path, number: int) -> str:
     try:
-        return raw.decode("utf-8")
+        return raw.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise UserError(
             f"invalid UTF-8: byte 0x{raw[error.start]:02x} at position {error.start + 1}",
@@ -88,22 +112,28 @@ def _decode(raw: bytes, path: Path, number: int) -> str:
         ) from error
 
 
-def _read_jsonl(path: Path, lines: Iterable[tuple[int, str]] | None = None) -> Iterator[Positioned]:
-    for number, line in _read_lines(path) if lines is None else lines:
-        if line.strip():
-            value = _parse_json(line, path, number)
-            yield str(number), _as_object(value, f"{path}:{number}")
+def _read_jsonl(path: Path) -> Iterator[Positioned]:
+    for number, raw in _raw_lines(path):
+        if raw.strip():
+            yield str(number), _line_row(raw, path, number)
+
+
+def _line_row(raw: bytes, path: Path, number: int) -> dict[str, Any] | UserError:
+    try:
+        return _as_object(_parse_json(_decode(raw, path, number), path, number), f"{path}:{number}")
+    except UserError as error:
+        return error
 
 
 def _parse_json(text: str, path: Path, first_line: int) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except json.JSONDecodeError as error:
         line = first_line + error.lineno - 1
         raise UserError(
             f"not valid JSON: {error.msg} at column {error.colno}", f"{path}:{line}", "correct or remove the line"
         ) from error
-    except (RecursionError, ValueError) as error:  # nested too deeply; a number with too many digits
+    except (RecursionError, ValueError) as error:  # nested too deeply; too many digits; a key that stands twice
         raise UserError(f"not usable JSON: {error}", f"{path}:{first_line}", "correct or remove the line") from error
 
 
@@ -117,22 +147,30 @@ def _as_object(value: Any, where: str) -> dict[str, Any]:
 
 def _read_json(path: Path) -> Iterator[Positioned]:
     """A JSON array of rows, an object that holds one, or rows line by line under the name `.json`."""
-    lines = list(_read_lines(path))
+    lines, size = [], 0
+    for number, line in _read_lines(path):
+        lines.append((number, line))
+        size += len(line)
+        if size > MAX_JSON:
+            raise UserError(f"the file is longer than {MAX_JSON >> 30} GiB", str(path), "write it as .jsonl")
     text = "\n".join(line for _, line in lines)
     first = next((line for _, line in lines if line.strip()), "")
     if first.lstrip().startswith("{") and _is_json_object(first):
         rest_is_blank = sum(1 for _, line in lines if line.strip()) == 1
-        if not rest_is_blank or not _holds_list(json.loads(first)):
-            yield from _read_jsonl(path, lines)
+        if not rest_is_blank or not _holds_list(parse_json(first)):
+            yield from ((str(number), _line_row(line.encode(), path, number)) for number, line in lines if line.strip())
             return
     rows = _rows_of(_parse_json(text, path, 1), path)
     for index, row in enumerate(rows, start=1):
-        yield f"row {index}", _as_object(row, f"{path}:row {index}")
+        try:
+            yield f"row {index}", _as_object(row, f"{path}:row {index}")
+        except UserError as error:
+            yield f"row {index}", error
 
 
 def _is_json_object(line: str) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        return isinstance(parse_json(line), dict)
     except (ValueError, RecursionError):
         return False
 
@@ -164,10 +202,11 @@ def _read_csv(path: Path, delimiter: str) -> Iterator[Positioned]:
         reader = csv.DictReader((line + "\n" for _, line in _read_lines(path)), delimiter=delimiter, strict=True)
         line = 2
         for row in reader:
-            where = f"{path}:{line}"
             if None in row:
-                raise UserError(f"more cells than the header's {len(reader.fieldnames or [])}", where, "quote the cell")
-            yield str(line), {name: _csv_value(name, cell) for name, cell in row.items()}
+                what = f"more cells than the header's {len(reader.fieldnames or [])}"
+                yield str(line), UserError(what, f"{path}:{line}", "quote the cell")
+            else:
+                yield str(line), {name: _csv_value(name, cell) for name, cell in row.items()}
             line = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"not valid CSV: {error}", f"{path}:{reader.line_num + 1}", "correct the quoting") from error
@@ -203,15 +242,18 @@ def _read_parquet(path: Path) -> Iterator[Positioned]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from sftgo_cli.data.table_nulls import columns_with_objects, without_table_nulls
+
     number = 0
     try:
         with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as raw:
             # Parquet needs random access, which a gzip stream lacks: it is read whole.
             file = pq.ParquetFile(pa.BufferReader(raw.read()) if path.name.lower().endswith(".gz") else raw)
+            objects = columns_with_objects(file.schema_arrow)
             for batch in file.iter_batches(batch_size=1000):
                 for row in batch.to_pylist():
                     number += 1
-                    yield f"row {number}", row
+                    yield f"row {number}", row | {name: without_table_nulls(row[name]) for name in objects}
     except (pa.ArrowInvalid, EOFError, gzip.BadGzipFile, zlib.error) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"broken parquet file: {first}", f"{path}:row {number + 1}", "write it again") from error

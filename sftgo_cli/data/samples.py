@@ -65,3 +65,7 @@ class Sample:
     token_weights: list[float] | None = None
     token_columns: dict[str, list[float]] = field(default_factory=dict)
     row_columns: dict[str, float] = field(default_factory=dict)
+    unknown_keys: frozenset[str] = frozenset()  # of its messages: nothing here reads them, the template may
+    noticed: frozenset[str] = frozenset()  # what a person should hear about rows like it
+    row_key: int = 0  # see row_keys.py
+    prompt_key: int = 0

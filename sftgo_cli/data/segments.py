@@ -87,8 +87,19 @@ def read_response(values: Mapping[str, Any], name: str, where: str) -> tuple[str
     """
     if not isinstance(values[name], list):
         return read_text(values, name, where), ()
+    refuse_several_answers(values[name], f"{where}, column {name}")
     segments = read_segments(values[name], f"{where}, column {name}")
     return "".join(segment.text for segment in segments), segments
+
+
+def refuse_several_answers(value: Sequence[Any], place: str) -> None:
+    """Raises UserError for a list of plain texts: joining several answers would train on all of them as one."""
+    if len(value) > 1 and all(isinstance(part, str) for part in value):
+        raise UserError(
+            f"a list of {len(value)} texts, which may be several answers",
+            place,
+            "choose one of them, or write the parts of one text as [{text: ...}, ...]",
+        )
 
 
 def read_segments(value: Sequence[Any], place: str) -> tuple[Segment, ...]:

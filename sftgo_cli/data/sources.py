@@ -1,21 +1,25 @@
-"""Where rows come from: local files, folders, Hub data sets and the package's own `builtin:` data.
+"""Where rows come from: local files, folders, URLs, Hub data sets and the package's own `builtin:` data.
 
 `resolve_source` finds out what a recipe's `path` means without reading it, `source_fingerprint` says what its content
 is (for the cache key; never a path), `read_rows` reads it lazily. Relative paths are relative to the recipe's folder. A
 folder gives all its readable files in the order of their names, or only those of the split where files are named after
 splits (`train.jsonl`, `test-00000-of-00002.parquet`); a folder written by `datasets.save_to_disk` is opened as such.
-For a single file `split` has no meaning.
+A single file is the split `train`, or the one that it is named after. Of each, `split` may take a slice
+(`train[:10%]`). A URL's file is copied first.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sftgo_cli.data.readers import SUFFIXES, data_stem, data_suffix, read_file
+from sftgo_cli.data.readers import SUFFIXES, data_stem, data_suffix, read_each
+from sftgo_cli.data.remote_files import is_url, local_copy
+from sftgo_cli.data.split_slices import RowSlice, split_name
 from sftgo_cli.errors import UserError, nearest
 from sftgo_cli.recipe.data_section import EvalSource, SourceSection
 
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 BUILTIN_PREFIX = "builtin:"
 SPLIT_NAMES = ("train", "test", "validation", "valid", "val", "dev", "eval", "heldout")
 NOT_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+MAX_ROWS = 1 << 62
 READ_BATCH = 1000  # rows taken from an Arrow data set at a time
 
 
@@ -35,45 +40,60 @@ class ResolvedSource:
     label: str
     kind: Literal["files", "saved", "hub", "builtin"]
     path: str  # folder or file as found, Hub id, or builtin name
-    split: str
+    split: str  # its name alone, but for a Hub data set
     files: tuple[Path, ...] = ()
     name: str | None = None
     revision: str | None = None
+    rows: RowSlice | None = None
 
 
 @dataclass(frozen=True)
 class RawRow:
-    """One row as it stands in the source. `where` is for messages (`train.jsonl:12`), `row_id` is stable and unique."""
+    """One row as it stands in the source. `where` is for messages (`train.jsonl:12`), `row_id` is stable and unique.
+    `fault` is why the row could not be read; it then has no values."""
 
     where: str
     row_id: str
     values: dict[str, Any]
+    fault: UserError | None = None
 
 
 def resolve_source(source: SourceSection | EvalSource, recipe_dir: Path, label: str) -> ResolvedSource:
-    """What `source.path` refers to; nothing is read or downloaded.
+    """What `source.path` refers to; nothing is read, and nothing downloaded but the file of a URL.
 
     Raises:
         UserError: a local path does not exist or holds nothing readable, or the split is not there.
+        EnvironmentProblem: a URL's file cannot be fetched.
     """
     if source.path is None:
         raise UserError("an evaluation set by fraction has no path of its own", label, "give path, or hold rows out")
-    if source.path.startswith(BUILTIN_PREFIX):
-        return ResolvedSource(label, "builtin", source.path[len(BUILTIN_PREFIX) :], source.split)
-    path = recipe_dir / Path(source.path).expanduser()
-    if path.is_dir():
-        return _resolve_folder(path, source.split, label)
-    if path.exists():
-        if data_suffix(path) is None:
-            raise UserError(
-                f"cannot read a file named {path.name}",
-                f"{label}: {path}",
-                f"use one of {', '.join(SUFFIXES)} (or .gz)",
-            )
-        return ResolvedSource(label, "files", str(path), source.split, files=(path,))
+    if is_url(source.path) and not source.path.startswith("file://"):
+        path = local_copy(source.path, label)
+    else:
+        path = recipe_dir / Path(source.path.removeprefix("file://")).expanduser()
+    if source.path.startswith(BUILTIN_PREFIX) or path.exists():
+        name, rows = split_name(source.split, f"{label}.split")
+        if source.path.startswith(BUILTIN_PREFIX):
+            found = ResolvedSource(label, "builtin", source.path[len(BUILTIN_PREFIX) :], name)
+        else:
+            found = _resolve_folder(path, name, label) if path.is_dir() else _resolve_file(path, name, label)
+        return replace(found, rows=rows)
     if _looks_local(source.path, recipe_dir):
         raise UserError(f"there is no {source.path}", f"{label}: {path}", _path_hint(path))
     return ResolvedSource(label, "hub", source.path, source.split, name=source.name, revision=source.revision)
+
+
+def _resolve_file(path: Path, split: str, label: str) -> ResolvedSource:
+    where = f"{label}: {path}"
+    if data_suffix(path) is None:
+        raise UserError(f"cannot read a file named {path.name}", where, f"use one of {', '.join(SUFFIXES)} (or .gz)")
+    if not path.is_file():
+        raise UserError("a pipe or device, not a file", where, "write its rows into a file first")
+    own = _split_of(path)
+    if split.lower() not in ("train", own):
+        names = f"train or {own}" if own in SPLIT_NAMES and own != "train" else "train"
+        raise UserError(f"a single file has no split {split!r}", where, f"remove split; the file is {names}")
+    return ResolvedSource(label, "files", str(path), split, files=(path,))
 
 
 def _looks_local(path: str, recipe_dir: Path) -> bool:
@@ -132,6 +152,11 @@ def source_fingerprint(resolved: ResolvedSource) -> dict[str, Any]:
     Raises:
         UserError: the Hub data set cannot be reached or found.
     """
+    sliced = {} if resolved.rows is None else {"rows": [resolved.rows.start, resolved.rows.stop]}
+    return _content(resolved) | sliced
+
+
+def _content(resolved: ResolvedSource) -> dict[str, Any]:
     if resolved.kind == "files":
         from sftgo_cli.cache import file_sha256
 
@@ -181,15 +206,27 @@ def _load_hub(resolved: ResolvedSource) -> Dataset:
 
 
 def read_rows(resolved: ResolvedSource) -> Iterator[RawRow]:
+    """The source's rows, lazily. Raises as `read_each_row`, and for the first row that is broken."""
+    for row in read_each_row(resolved):
+        if row.fault is not None:
+            raise row.fault
+        yield row
+
+
+def read_each_row(resolved: ResolvedSource) -> Iterator[RawRow]:
     """The source's rows, lazily. A row keeps its own `id` where that is text or an integer and unique so far, else it
     is `row:<index>`, or `file<number>:<index>` where there are several files; both count from 0. Never a file's name:
     ids are cached, and a cache key holds content, not names.
 
     Raises:
-        UserError: a file is broken (names file and line) or the Hub has no such data set.
+        UserError: a file is broken (names file and line) or the Hub has no such data set. A row that is broken by
+            itself is none: it is yielded with its fault.
     """
     seen: set[int] = set()
-    for where, stem, index, values in _positioned(resolved):
+    for where, stem, index, values in _sliced(resolved):
+        if isinstance(values, UserError):
+            yield RawRow(where, f"{stem}:{index}", {}, values)
+            continue
         own = values.get("id")
         row_id = f"{stem}:{index}"
         is_id = (isinstance(own, str) and own) or (isinstance(own, int) and not isinstance(own, bool))
@@ -201,12 +238,24 @@ def read_rows(resolved: ResolvedSource) -> Iterator[RawRow]:
         yield RawRow(where, row_id, values)
 
 
-def _positioned(resolved: ResolvedSource) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
-    """`(where, stem, index, values)` of every row."""
+Placed = tuple[str, str, int, dict[str, Any] | UserError]
+
+
+def _sliced(resolved: ResolvedSource) -> Iterator[Placed]:
+    """The rows of the source's slice; to know a percent or a row from the end, they are counted first."""
+    if resolved.rows is None:
+        return _positioned(resolved)
+    total = sum(1 for _ in _positioned(resolved)) if resolved.rows.needs_total else MAX_ROWS
+    chosen = resolved.rows.range(total)
+    return islice(_positioned(resolved), chosen.start, chosen.stop)
+
+
+def _positioned(resolved: ResolvedSource) -> Iterator[Placed]:
+    """`(where, stem, index, values or fault)` of every row."""
     if resolved.kind == "files":
         for number, file in enumerate(resolved.files):
             stem = "row" if len(resolved.files) == 1 else f"file{number}"
-            for index, (position, values) in enumerate(read_file(file)):
+            for index, (position, values) in enumerate(read_each(file)):
                 yield f"{file}:{position}", stem, index, values
         return
     if resolved.kind == "builtin":
@@ -232,7 +281,11 @@ def _load_saved(resolved: ResolvedSource) -> Dataset:
 
 
 def _iterate(dataset: Dataset) -> Iterator[dict[str, Any]]:
+    from sftgo_cli.data.table_nulls import columns_with_objects, without_table_nulls
+
+    objects = columns_with_objects(dataset.features.arrow_schema)
     for batch in dataset.iter(batch_size=READ_BATCH):
         names = list(batch)
         for cells in zip(*batch.values(), strict=True):
-            yield dict(zip(names, cells, strict=True))
+            row = dict(zip(names, cells, strict=True))
+            yield row | {name: without_table_nulls(row[name]) for name in objects}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftgo_cli.cache import CachedStage, cached
-from sftgo_cli.columns import LABELS, LOSS_WEIGHT, TOKEN_WEIGHTS
+from sftgo_cli.columns import LABELS, LOSS_WEIGHT, PROMPT_KEY, ROW_ID, ROW_KEY, TOKEN_WEIGHTS
 from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.data_section import DataSection, EvalSource, TrainSource
 
@@ -26,8 +26,18 @@ if TYPE_CHECKING:
     from sftgo_cli.data.segments import GivenGroups
 
 Say = Callable[[str], None]
-TOKENIZE_VERSION = 4
-HOLDOUT_VERSION = 1
+TOKENIZE_VERSION = 5
+HOLDOUT_VERSION = 2
+PARTS = ("train", "heldout")
+# Keys of `data` that say what becomes of a row.
+ROW_OPTIONS = {
+    "max_length",
+    "on_overlong",
+    "train_on",
+    "system_prompt",
+    "special_tokens_in_text",
+    "on_bad_row",
+}
 HOLDOUT_SEED = 0  # not training.seed: runs that differ in their seed must be measured on the same rows
 
 
@@ -69,10 +79,14 @@ def tokenized(
     from datasets import Dataset
 
     from sftgo_cli.data.preparation_report import PreparationReport
+    from sftgo_cli.data.remote_files import shown as shown_path
 
-    datasets, keys, reports = [], [], []
+    datasets: list[Dataset] = []
+    keys: list[str] = []
+    reports = []
     for label, source in sources.items():
-        stage = _tokenized_source(label, source, job, shown or str(source.path))
+        before = Rows(datasets, keys) if isinstance(source, TrainSource) and job.data.deduplicate else None
+        stage = _tokenized_source(label, source, job, shown or shown_path(str(source.path)), before)
         described = json.loads((stage.path / "report.json").read_text(encoding="utf-8"))
         reports.append(PreparationReport.from_json(described["report"]))
         datasets.append(Dataset.from_file(str(stage.path / "rows.arrow")).select_columns(described["columns"]))
@@ -80,22 +94,32 @@ def tokenized(
     return Rows(datasets, keys), reports
 
 
-def _tokenized_source(label: str, source: TrainSource | EvalSource, job: Tokenizing, shown: str) -> CachedStage:
+def _tokenized_source(
+    label: str, source: TrainSource | EvalSource, job: Tokenizing, shown: str, before: Rows | None
+) -> CachedStage:
+    """Args: before: the training rows that equal rows are not to repeat; None keeps equal rows."""
+    from sftgo_cli.data.holdout import column_of
     from sftgo_cli.data.prepare import prepare_rows
     from sftgo_cli.data.sources import resolve_source, source_fingerprint
+    from sftgo_cli.data.templates import chosen_template
     from sftgo_cli.data.tokenizer import tokenizer_fingerprint
 
     resolved = resolve_source(source, job.recipe_dir, label)
+    template = job.template
+    if source.chat_template is not None:
+        template = chosen_template(job.data, job.tokenizer, job.recipe_dir, source.chat_template)
     ingredients = {
         "content": source_fingerprint(resolved),
         "source": {"label": label, **source.model_dump(include={"format", "columns", "max_samples"})},
-        "data": job.data.model_dump(include={"max_length", "on_overlong", "train_on"}),
+        "data": job.data.model_dump(include=ROW_OPTIONS),
         "tokenizer": tokenizer_fingerprint(job.tokenizer),
-        "chat_template": job.template,
+        "chat_template": template,
         "keep_columns": list(job.keep_columns),
     }
     if job.keep_row_columns:
         ingredients["keep_row_columns"] = list(job.keep_row_columns)
+    if before is not None:
+        ingredients["without_rows_of"] = list(before.keys)
     if job.given is not None:
         ingredients["given_groups"] = asdict(job.given)
 
@@ -106,12 +130,13 @@ def _tokenized_source(label: str, source: TrainSource | EvalSource, job: Tokeniz
             source,
             job.data,
             job.tokenizer,
-            job.template,
+            template,
             job.keep_columns,
             folder / "rows.arrow",
             every_few_seconds(label, job.say),
             job.keep_row_columns,
             job.given,
+            None if before is None else set(column_of(before.datasets, ROW_KEY).tolist()),
         )
         described = {"report": prepared.report.to_json(), "columns": prepared.dataset.column_names}
         (folder / "report.json").write_text(json.dumps(described), encoding="utf-8")
@@ -134,7 +159,7 @@ def every_few_seconds(label: str, say: Say, seconds: float = 5.0) -> Callable[[i
 
 
 def held_out(train: Rows, fractions: dict[str, float], say: Say) -> tuple[Rows, dict[str, Rows]]:
-    """Take the evaluation sets by fraction out of every training source; no row is in two sets.
+    """Take the evaluation sets by fraction out of the training sources; no row, and no prompt, is in two sets.
 
     Args:
         fractions: set name -> fraction of all training rows.
@@ -142,31 +167,34 @@ def held_out(train: Rows, fractions: dict[str, float], say: Say) -> tuple[Rows, 
     heldout: dict[str, Rows] = {}
     taken = 0.0
     for name, fraction in fractions.items():
-        kept, held = Rows([], []), Rows([], [])
-        for dataset, key in zip(train.datasets, train.keys, strict=True):
-            rest, part, stage_key = _split(dataset, key, name, fraction / (1.0 - taken), say)
-            kept.datasets.append(rest)
-            kept.keys.append(f"{stage_key}-train")
-            held.datasets.append(part)
-            held.keys.append(f"{stage_key}-heldout")
-        train, heldout[name] = kept, held
+        train, heldout[name] = _split(train, name, fraction / (1.0 - taken), say)
         taken += fraction
     return train, heldout
 
 
-def _split(dataset: Dataset, key: str, name: str, fraction: float, say: Say) -> tuple[Dataset, Dataset, str]:
-    from datasets import Dataset
+def _split(train: Rows, name: str, fraction: float, say: Say) -> tuple[Rows, Rows]:
+    from datasets import Dataset, concatenate_datasets
 
     from sftgo_cli.data.holdout import split_heldout
 
     def build(folder: Path) -> None:
-        for part, rows in zip(("train", "heldout"), split_heldout(dataset, fraction, HOLDOUT_SEED), strict=True):
-            dataset.select(rows).flatten_indices(cache_file_name=str(folder / f"{part}.arrow"))
+        keys = [dataset.select_columns([ROW_ID, PROMPT_KEY]) for dataset in train.datasets]
+        parts = dict(zip(PARTS, split_heldout(concatenate_datasets(keys), fraction, HOLDOUT_SEED), strict=True))
+        start = 0
+        for number, dataset in enumerate(train.datasets):
+            for part, rows in parts.items():
+                own = [row - start for row in rows if start <= row < start + len(dataset)]
+                dataset.select(own).flatten_indices(cache_file_name=str(folder / f"{number}-{part}.arrow"))
+            start += len(dataset)
 
-    ingredients = {"rows": key, "set": name, "fraction": fraction, "seed": HOLDOUT_SEED}
+    ingredients = {"rows": train.keys, "set": name, "fraction": fraction, "seed": HOLDOUT_SEED}
     stage = cached("hold_out", HOLDOUT_VERSION, ingredients, build, say)
-    rest, held = (Dataset.from_file(str(stage.path / f"{part}.arrow")) for part in ("train", "heldout"))
-    return rest, held, stage.key
+    sides = []
+    for part in PARTS:
+        files = [stage.path / f"{number}-{part}.arrow" for number in range(len(train.datasets))]
+        keys = [f"{stage.key}-{number}-{part}" for number in range(len(files))]
+        sides.append(Rows([Dataset.from_file(str(file)) for file in files], keys))
+    return sides[0], sides[1]
 
 
 def write_column(

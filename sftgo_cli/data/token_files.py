@@ -20,6 +20,8 @@ ALWAYS = (
     columns.LABELS,
     columns.OFFSETS,
     columns.PINNED,
+    columns.ROW_KEY,
+    columns.PROMPT_KEY,
 )
 WEIGHTS = (columns.TOKEN_WEIGHTS, columns.LOSS_WEIGHT)
 
@@ -72,6 +74,8 @@ def token_table(rows: list[TokenRow], layout: Layout) -> Any:
         columns.LABELS: lists([row.labels for row in rows]),
         columns.OFFSETS: pa.ListArray.from_arrays(pa.array(starts.astype(np.int32)), pairs),
         columns.PINNED: lists([row.pinned for row in rows]),
+        columns.ROW_KEY: pa.array([row.row_key for row in rows], pa.int64()),
+        columns.PROMPT_KEY: pa.array([row.prompt_key for row in rows], pa.int64()),
         columns.TOKEN_WEIGHTS: lists([row.token_weights for row in rows]),
         columns.LOSS_WEIGHT: pa.array(np.array([row.loss_weight for row in rows], dtype=np.float32)),
     }

@@ -10,7 +10,7 @@ neither is one of a segment with `train: false`; `segments.py` has the rule whic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -22,6 +22,7 @@ from sftgo_cli.columns import GIVEN_GROUPS, IGNORE_INDEX, NO_GROUP
 from sftgo_cli.data.rendering import Rendered, no_roles
 from sftgo_cli.data.samples import Sample, TokenBody
 from sftgo_cli.data.segments import GivenGroups, first_characters, parts_of
+from sftgo_cli.data.special_text import SpecialText, encode_marked, has_marks, special_text, unmarked
 from sftgo_cli.errors import UserError
 
 Int32s = npt.NDArray[np.int32]
@@ -38,6 +39,7 @@ class Encoder:
     bos_id: int | None  # the BOS id where the tokenizer normally adds it
     bos_token: str
     num_tokens: int  # size of the vocabulary with added tokens
+    special_text: SpecialText  # the special tokens as text, and what to do where rows write them
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class TokenRow:
     columns: dict[str, npt.NDArray[Any]]
     weighted: bool  # whether token_weights says more than the labels do
     row_columns: dict[str, float]
+    row_key: int  # see row_keys.py
+    prompt_key: int
 
     @property
     def num_supervised(self) -> int:
@@ -64,8 +68,8 @@ class TokenRow:
         return int(np.count_nonzero(self.labels != IGNORE_INDEX))
 
 
-def make_encoder(tokenizer: Any) -> Encoder:
-    """What tokenization needs to know of the tokenizer.
+def make_encoder(tokenizer: Any, escape: bool = False) -> Encoder:
+    """What tokenization needs to know of the tokenizer; `escape` as in data.special_tokens_in_text.
 
     Raises:
         UserError: it is a slow tokenizer, which cannot tell a token's characters.
@@ -90,11 +94,14 @@ def make_encoder(tokenizer: Any) -> Encoder:
         bos_id=bos if adds_bos else None,
         bos_token=tokenizer.bos_token or "",
         num_tokens=len(tokenizer),
+        special_text=special_text(tokenizer, escape),
     )
 
 
-def encode_texts(rows: Sequence[Rendered], encoder: Encoder) -> list[TokenRow]:
-    """Tokenized rows, in order, none cut.
+def encode_texts(
+    rows: Sequence[Rendered], encoder: Encoder, on_fault: Callable[[Sample, UserError], None] | None = None
+) -> list[TokenRow]:
+    """Tokenized rows, in order, none cut; with `on_fault` it gets the rows that cannot be tokenized, and why.
 
     Raises:
         UserError: a per-token column of the user's has another length than the row has tokens, or a supervised token's
@@ -110,10 +117,24 @@ def encode_texts(rows: Sequence[Rendered], encoder: Encoder) -> list[TokenRow]:
         return_token_type_ids=False,
         verbose=False,
     )
-    return [
-        _encode_text(row, ids, offsets, encoder)
-        for row, ids, offsets in zip(rows, encoded["input_ids"], encoded["offset_mapping"], strict=True)
-    ]
+    done = []
+    for row, ids, offsets in zip(rows, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        try:
+            if has_marks(row.text, encoder.special_text):
+                done.append(_encode_marked(row, encoder))
+            else:
+                done.append(_encode_text(row, ids, offsets, encoder))
+        except UserError as error:
+            if on_fault is None:
+                raise
+            on_fault(row.sample, error)
+    return done
+
+
+def _encode_marked(row: Rendered, encoder: Encoder) -> TokenRow:
+    """A row whose text writes special tokens, as plain text."""
+    ids, offsets = encode_marked(row.text, encoder.special_text, row.sample.where)
+    return _encode_text(replace(row, text=unmarked(row.text, encoder.special_text)), ids, offsets, encoder)
 
 
 def _encode_text(row: Rendered, ids: list[int], pairs: list[tuple[int, int]], encoder: Encoder) -> TokenRow:
@@ -271,6 +292,8 @@ def _finish(
         columns=own,
         weighted=weighted,
         row_columns=dict(sample.row_columns),
+        row_key=sample.row_key,
+        prompt_key=sample.prompt_key,
     )
 
 

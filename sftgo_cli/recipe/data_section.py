@@ -9,19 +9,33 @@ from pydantic import Field
 from sftgo_cli.recipe.field_types import Fraction, NonEmpty, OpenFraction, Positive, PositiveInt, SafeName
 from sftgo_cli.recipe.options import StrictModel
 
-Format = Literal["auto", "alpaca", "messages", "sharegpt", "prompt_completion", "text", "tokenized"]
+Format = Literal[
+    "auto",
+    "alpaca",
+    "messages",
+    "sharegpt",
+    "prompt_completion",
+    "query_response",
+    "preference",
+    "text",
+    "tokenized",
+]
+PATH = "Hub id, local file or folder, URL of a file, or builtin:NAME"
+SPLIT = "Split to read, or a slice of it: train[:10%]"
+SOURCE_TEMPLATE = "Chat template of this source alone, written like data.chat_template"
 
 
 class SourceSection(StrictModel):
     """One data source: where its rows are and how they are read."""
 
-    path: NonEmpty = Field(description="Hub id, local file or folder, or builtin:NAME")
+    path: NonEmpty = Field(description=PATH)
     name: str | None = Field(None, description="Configuration of a Hub data set")
-    split: str = Field("train", description="Split to read")
+    split: str = Field("train", description=SPLIT)
     revision: str | None = Field(None, description="Branch, tag or commit on the Hub")
     format: Format = Field("auto", description="Row format; auto finds it from the columns")
     columns: dict[str, str] = Field(default_factory=dict, description="Our column name: the data's column name")
     max_samples: PositiveInt | None = Field(None, description="Use at most the first N rows")
+    chat_template: NonEmpty | None = Field(None, description=SOURCE_TEMPLATE)
 
 
 class TrainSource(SourceSection):
@@ -33,13 +47,14 @@ class TrainSource(SourceSection):
 class EvalSource(StrictModel):
     """A named evaluation set: a source of its own, or a fraction held out of the training rows."""
 
-    path: NonEmpty | None = Field(None, description="Hub id, local file or folder, or builtin:NAME")
+    path: NonEmpty | None = Field(None, description=PATH)
     name: str | None = Field(None, description="Configuration of a Hub data set")
-    split: str = Field("train", description="Split to read")
+    split: str = Field("train", description=SPLIT)
     revision: str | None = Field(None, description="Branch, tag or commit on the Hub")
     format: Format = Field("auto", description="Row format; auto finds it from the columns")
     columns: dict[str, str] = Field(default_factory=dict, description="Our column name: the data's column name")
     max_samples: PositiveInt | None = Field(None, description="Use at most the first N rows")
+    chat_template: NonEmpty | None = Field(None, description=SOURCE_TEMPLATE)
     fraction: OpenFraction | None = Field(None, description="Hold out this fraction of the training rows instead")
 
 
@@ -57,6 +72,14 @@ class DataSection(StrictModel):
     )
     on_left_out: Literal["error", "allow"] = Field(
         "error", description="What happens where the chat template leaves out what an answer is trained on"
+    )
+    system_prompt: str | None = Field(None, description="System prompt of the conversations that have none")
+    special_tokens_in_text: Literal["keep", "escape"] = Field(
+        "keep", description="Special tokens that stand in the rows' own text: as such, or as plain text"
+    )
+    deduplicate: bool = Field(False, description="Train on equal rows once")
+    on_bad_row: Literal["error", "drop"] = Field(
+        "error", description="What happens to rows that cannot be read, or that the chat template refuses"
     )
     packing: bool = Field(True, description="Put several whole samples in one sequence of max_length")
     max_unsupervised_fraction: Fraction = Field(

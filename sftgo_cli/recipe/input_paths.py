@@ -55,7 +55,7 @@ def _is_path_key(path: KeyPath) -> bool:
     match path:
         case ("model", "name_or_path") | ("data", "chat_template") | ("training", "deepspeed"):
             return True
-        case ("data", "train", int(), "path") | ("data", "eval", str(), "path"):
+        case ("data", "train", int(), "path" | "chat_template") | ("data", "eval", str(), "path" | "chat_template"):
             return True
     return False
 

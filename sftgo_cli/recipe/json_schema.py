@@ -72,8 +72,11 @@ def _allow_short_forms(properties: Schema, defs: Schema) -> None:
     }
     sets = defs["DataSection"]["properties"]["eval"]
     pattern = next(iter(sets.pop("patternProperties")))
-    named = {pattern: _any_of(TEXT, eval_source)}
-    sets |= {"type": ["object", "null"], "patternProperties": named, "additionalProperties": False}
+    fraction = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+    named = {pattern: _any_of(TEXT, fraction, eval_source)}
+    sets.pop("type", None)
+    by_name = {"type": ["object", "null"], "patternProperties": named, "additionalProperties": False}
+    sets |= _any_of(TEXT, fraction, by_name)
     for section in ("grouping", "evaluation"):
         properties[section] = _any_of({"type": "null"}, properties[section])
     one = defs["curation"]

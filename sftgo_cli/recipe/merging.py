@@ -19,6 +19,7 @@ EXCLUSIVE = {
     "training": ("warmup_ratio", "warmup_steps"),
     "eval": ("path", "fraction"),
 }
+EVAL_SET = "heldout"  # the name of the set that `data.eval: FILE` or `data.eval: 0.1` means
 
 
 def merged(base: Node | None, over: Node, path: KeyPath = ()) -> Node:
@@ -85,6 +86,10 @@ def _long_form(node: Node, path: KeyPath) -> Node:
             return _under("train", node)
         case ("data", "train") | ("curation",) if is_text or isinstance(node.value, dict):
             return replace(node, value=[replace(node, key_at=node.at)], text=None)
+        case ("data", "eval") if is_text or _is_number(node):
+            return replace(node, value={EVAL_SET: replace(node, key_at=node.at)}, text=None)
+        case ("data", "eval", str()) if _is_number(node):
+            return _under("fraction", node)
         case ("data", "train", int()) | ("data", "eval", str()) if is_text:
             return _under("path", node)
         case ("scoring" | "objective" | "tuning",) | ("curation", int()) if is_text:
@@ -92,6 +97,10 @@ def _long_form(node: Node, path: KeyPath) -> Node:
         case ("curation", int(), *_, "judge" | "generator") | ("evaluation", "answers", str(), "judge") if is_text:
             return _under("name", node)
     return node
+
+
+def _is_number(node: Node) -> bool:
+    return isinstance(node.value, int | float) and not isinstance(node.value, bool)
 
 
 def _under(key: str, node: Node) -> Node:

@@ -1,60 +1,113 @@
-"""The table about prepared data that is always printed, and the notes under it.
+"""The table about prepared data that is always printed.
 
-One column per source (one line per source when there are many): rows in, kept, dropped and why, tokens, supervised
-tokens and their share, tokens cut, lengths.
+One column per source, or one line per source when there are many and the width allows; else as many sources beside each
+other as fit, in blocks. Rows in, kept, dropped and why, tokens, supervised tokens and their share, tokens cut, lengths,
+and of evaluation sets how many rows are trained on too. No number is ever cut. `data_notes.py` has what stands under it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sftgo_cli.report.number_text import count_text, share_text
+from sftgo_cli.report.number_text import UNDEFINED, count_text, share_text
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
 
+    from sftgo_cli.data.holdout import Leakage
     from sftgo_cli.data.preparation_report import PreparationReport
 
 MAX_SIDE_BY_SIDE = 4  # more sources than this go below each other
 
+Column = tuple[str, dict[str, str]]  # a source's name; label -> text, in the order they are shown
 
-def data_table(reports: Sequence[PreparationReport]) -> Table:
-    """Counts of every source. Rows kept and rows dropped add up to rows in."""
+
+@dataclass(frozen=True)
+class DataTable:
+    """The table as something that rich prints at any width."""
+
+    columns: tuple[Column, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rest, title = self.columns, "Data"
+        if len(rest) > MAX_SIDE_BY_SIDE:
+            table = _below(rest)
+            if console.measure(table).maximum <= options.max_width:
+                yield table
+                return
+        while True:
+            number = min(len(rest), MAX_SIDE_BY_SIDE)
+            while number > 1 and console.measure(_beside(rest[:number], title)).maximum > options.max_width:
+                number -= 1
+            yield _beside(rest[:number], title)
+            rest, title = rest[number:], ""
+            if not rest:
+                return
+
+
+def data_table(reports: Sequence[PreparationReport], leaks: Mapping[str, Leakage] | None = None) -> DataTable:
+    """Counts of every source. Rows kept and rows dropped add up to rows in.
+
+    Args:
+        leaks: by evaluation set, how much of it is trained on.
+    """
+    reasons = list(dict.fromkeys(reason for report in reports for reason in report.dropped))
+    leaks = {name: leak for name, leak in (leaks or {}).items() if any(report.source == name for report in reports)}
+    return DataTable(tuple((report.source, _cells(report, reasons, leaks)) for report in reports))
+
+
+def _table(title: str) -> Table:
     from rich import box
     from rich.table import Table
+
+    return Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+
+
+def _beside(columns: Sequence[Column], title: str) -> Table:
     from rich.text import Text
 
-    reasons = list(dict.fromkeys(reason for report in reports for reason in report.dropped))
-    columns = [_cells(report, reasons) for report in reports]
-    names = [report.source for report in reports]
-    labels = list(_cells(reports[0], reasons)) if reports else []
-    table = Table(title="Data", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    table.add_column("source" if len(reports) > MAX_SIDE_BY_SIDE else "", no_wrap=True)
-    flipped = len(reports) > MAX_SIDE_BY_SIDE
-    for header in labels if flipped else names:
-        table.add_column(Text(header.strip()), justify="right", no_wrap=not flipped)
-    if flipped:
-        for name, cells in zip(names, columns, strict=True):
-            table.add_row(Text(name), *cells.values())
-    else:
-        for label in labels:
-            table.add_row(label, *(cells[label] for cells in columns))
+    table = _table(title)
+    table.add_column("", no_wrap=True)
+    for name, _ in columns:
+        table.add_column(Text(name), justify="right", overflow="fold")
+    for label in columns[0][1] if columns else ():
+        table.add_row(label, *(cells[label] for _, cells in columns))
     return table
 
 
-def _cells(report: PreparationReport, reasons: Sequence[str]) -> dict[str, str]:
+def _below(columns: Sequence[Column]) -> Table:
+    from rich.text import Text
+
+    table = _table("Data")
+    table.add_column("source", no_wrap=True)
+    for label in columns[0][1]:
+        table.add_column(Text(label.strip()), justify="right")
+    for name, cells in columns:
+        table.add_row(Text(name), *cells.values())
+    return table
+
+
+def _cells(report: PreparationReport, reasons: Sequence[str], leaks: Mapping[str, Leakage]) -> dict[str, str]:
     """Label -> text of one source, in the order they are shown."""
     num_dropped = sum(rows.num_rows for rows in report.dropped.values())
     per_reason = {
         f"  {reason_text(reason)}": count_text(report.dropped[reason].num_rows if reason in report.dropped else 0)
         for reason in reasons
     }
+    leak = leaks.get(report.source)
+    trained_on = {
+        "also trained on": count_text(leak.same_row) if leak else UNDEFINED,
+        "  prompt trained on": count_text(leak.same_prompt) if leak else UNDEFINED,
+    }
     return {
         "rows in": count_text(report.rows_in),
         "rows kept": count_text(report.rows_kept),
         "rows dropped": count_text(num_dropped),
         **per_reason,
+        **(trained_on if leaks else {}),
         "rows cut": count_text(report.rows_truncated),
         "tokens": count_text(report.tokens),
         "supervised tokens": count_text(report.supervised_tokens),
@@ -71,52 +124,3 @@ def _cells(report: PreparationReport, reasons: Sequence[str]) -> dict[str, str]:
 def reason_text(reason: str) -> str:
     """`empty_answer` -> `empty answer`."""
     return reason.replace("_", " ")
-
-
-def data_notes(reports: Sequence[PreparationReport], weights: Mapping[str, float] | None = None) -> list[str]:
-    """Sentences under the table: columns ignored, rows dropped by name, parts not written, the realised mixture.
-
-    Args:
-        weights: the training sources by name with their `weight`; the mixture's sentence is about these only. None:
-            every report counts once.
-    """
-    return [*_ignored(reports), *_dropped(reports), *_left_out(reports), *_mixture(reports, weights)]
-
-
-def _ignored(reports: Sequence[PreparationReport]) -> list[str]:
-    by_columns: dict[tuple[str, ...], list[str]] = {}
-    for report in reports:
-        if report.ignored_columns:
-            by_columns.setdefault(tuple(report.ignored_columns), []).append(report.source)
-    return [f"Ignored columns of {', '.join(names)}: {', '.join(columns)}." for columns, names in by_columns.items()]
-
-
-def _dropped(reports: Sequence[PreparationReport]) -> list[str]:
-    notes = []
-    for report in reports:
-        for reason, rows in report.dropped.items():
-            end = ", ..." if rows.num_rows > len(rows.first_rows) else "."
-            notes.append(
-                f"Dropped from {report.source}, {reason_text(reason)} ({count_text(rows.num_rows)}): "
-                f"{', '.join(rows.first_rows)}{end}"
-            )
-    return notes
-
-
-def _left_out(reports: Sequence[PreparationReport]) -> list[str]:
-    lost = [
-        f"The chat template leaves out {kind}: {count_text(count.num_messages)} in {count_text(count.num_rows)} rows of "
-        f"{report.source} ({', '.join(count.first_rows)}{', ...' if count.num_rows > len(count.first_rows) else ''})."
-        for report in reports
-        for kind, count in report.left_out.items()
-    ]
-    return lost + list(dict.fromkeys(note for report in reports for note in report.notes))
-
-
-def _mixture(reports: Sequence[PreparationReport], weights: Mapping[str, float] | None) -> list[str]:
-    chosen = [report for report in reports if weights is None or report.source in weights]
-    if len(chosen) < 2:
-        return []
-    tokens = [report.supervised_tokens * (1.0 if weights is None else weights[report.source]) for report in chosen]
-    shares = (f"{report.source} {share_text(part, sum(tokens))}" for report, part in zip(chosen, tokens, strict=True))
-    return [f"Share of the supervised tokens{' per epoch' if weights else ''}: {', '.join(shares)}."]

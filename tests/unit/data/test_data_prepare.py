@@ -16,7 +16,7 @@ from sftgo_cli.data.sources import resolve_source
 from sftgo_cli.errors import EnvironmentProblem, UserError, UserErrors
 from sftgo_cli.recipe.data_section import DataSection, SourceSection, TrainSource
 
-BASE = ["row_id", "source", "text", "input_ids", "labels", "offsets", "pinned"]
+BASE = ["row_id", "source", "text", "input_ids", "labels", "offsets", "pinned", "row_key", "prompt_key"]
 
 
 def run(

@@ -15,7 +15,8 @@ from rich.console import Console
 from sftgo_cli.data.preparation_report import DroppedRows, LostContent, PreparationReport
 from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.grouping_section import GroupingSection
-from sftgo_cli.report.data_table import data_notes, data_table
+from sftgo_cli.report.data_notes import data_notes
+from sftgo_cli.report.data_table import data_table
 from sftgo_cli.report.group_names import group_labels, grouping_text
 from sftgo_cli.report.run_tables import RunSummary, comparison_table, evaluation_table, in_pieces
 from sftgo_cli.report.score_table import GroupSummary, asked_shares, score_statistics, score_table
