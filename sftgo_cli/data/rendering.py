@@ -19,6 +19,7 @@ from sftgo_cli.data.message_forms import Conversation, reasoning_of
 from sftgo_cli.data.messages import Message
 from sftgo_cli.data.samples import ChatBody, PairBody, Sample, TextBody
 from sftgo_cli.data.segments import GivenGroups, Segment, Stretch, cuts_within, joined
+from sftgo_cli.data.skeletons import known_turns, remember
 from sftgo_cli.data.spans import ROLES, Span, attributed_spans, content_span, message_regions
 from sftgo_cli.data.template_probes import open_template, prompt_note, stop_marker
 from sftgo_cli.data.templates import ChatTemplate, tool_template
@@ -181,17 +182,32 @@ def _chat(sample: Sample, body: ChatBody, renderer: Renderer) -> Rendered | str:
     if not wanted and renderer.train_on != "all":
         return NO_ANSWER
     conversation = Conversation(body.messages, body.tools, body.template_kwargs)
+    known = None if body.segments else known_turns(template, conversation, wanted, sample.where)
+    if known is not None:
+        return _supervised(sample, conversation, *known, weights, renderer, template)
     found, turns = attributed_spans(template, conversation, wanted, sample.where)
-    if renderer.train_on == "all":
-        rendered = _all(sample, conversation, found.text, weights, renderer, template)
-    else:
-        spans = [(start, end, weights[i]) for i in wanted for start, end in turns[i]]
-        roles = (Stretch(0, len(found.text), ()), ["assistant"])
-        rendered = Rendered(sample, found.text, spans, template.end_of_turn, given=renderer.given, roles=roles)
     trained = [i for i in wanted if weights[i] > 0]
-    covered = None if renderer.train_on == "all" else {i: turns[i] for i in trained}
-    missing = left_out(conversation, found, trained, covered)
+    missing = left_out(conversation, found, trained, None if renderer.train_on == "all" else turns)
+    if not missing and not template.stops:
+        remember(template, conversation, wanted, found, turns)
+    rendered = _supervised(sample, conversation, found.text, turns, weights, renderer, template)
     return replace(rendered, left_out=missing, segmented=_segmented(rendered, body, conversation, found, turns))
+
+
+def _supervised(
+    sample: Sample,
+    conversation: Conversation,
+    text: str,
+    turns: Mapping[int, Sequence[Span]],
+    weights: list[float],
+    renderer: Renderer,
+    template: ChatTemplate,
+) -> Rendered:
+    if renderer.train_on == "all":
+        return _all(sample, conversation, text, weights, renderer, template)
+    spans = [(start, end, weights[i]) for i, own in turns.items() for start, end in own]
+    roles = (Stretch(0, len(text), ()), ["assistant"])
+    return Rendered(sample, text, spans, template.end_of_turn, given=renderer.given, roles=roles)
 
 
 def _says_something(message: Message) -> bool:

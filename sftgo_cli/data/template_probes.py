@@ -87,26 +87,19 @@ def _reasoning_form(template: ChatTemplate, forms: MessageForms) -> MessageForms
 
 def _call_forms(template: ChatTemplate, forms: MessageForms) -> MessageForms:
     """The first form in which a call's arguments reach the text as they should; the plainest where none does."""
-    choices = product((False, True), repeat=4)
-    for null, as_text, short_ids, named in sorted(choices, key=sum):
-        tried = replace(
-            forms, null_content=null, arguments_as_text=as_text, short_call_ids=short_ids, named_tools=named
-        )
-        if _writes_calls(replace(template, forms=tried)):
-            return tried
-    return forms
-
-
-def _writes_calls(template: ChatTemplate) -> bool:
     function = {"name": "lookup", "arguments": ARGUMENTS}
     call: Message = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]}
-    result: Message = {"role": "tool", "content": "42"}
-    for messages in ([QUESTION, call, result, ANSWER], [QUESTION, call], [SYSTEM, QUESTION, call, result, ANSWER]):
-        text = _text_of(template, messages, [TOOL])
-        # Python's own form of an object, and JSON text inside of JSON: nothing that a model should learn to write.
-        if CITY in text and "{'city'" not in text and '\\"city\\"' not in text:
-            return True
-    return False
+    answered = [call, {"role": "tool", "content": "42"}, ANSWER]
+    for messages in ([QUESTION, *answered], [SYSTEM, QUESTION, *answered], [QUESTION, call]):
+        for null, as_text, short_ids, named in sorted(product((False, True), repeat=4), key=sum):
+            tried = replace(
+                forms, null_content=null, arguments_as_text=as_text, short_call_ids=short_ids, named_tools=named
+            )
+            text = _text_of(replace(template, forms=tried), messages, [TOOL])
+            # Python's own form of an object, and JSON text inside of JSON: nothing that a model should learn to write.
+            if CITY in text and "{'city'" not in text and '\\"city\\"' not in text:
+                return tried
+    return forms
 
 
 def _generation_prompt(template: ChatTemplate) -> str:

@@ -24,6 +24,8 @@ from sftgo_cli.recipe.data_section import DataSection
 if TYPE_CHECKING:
     from jinja2 import Template
 
+    from sftgo_cli.data.skeletons import Skeleton
+
 SHIPPED: dict[str, str] = {
     "chatml": (
         "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
@@ -55,7 +57,8 @@ JINJA_SUFFIXES = (".jinja", ".jinja2", ".j2")
 class ChatTemplate:
     """A template ready to render. `added_tokens` are the tokenizer's whole-string tokens, longest first;
     `generation_prompt` is the text that opens an assistant turn, empty where the template has none; `literals` are the
-    texts that stand in the template itself; `end_of_turn` closes a turn; `cuts` remembers where turns begin and end."""
+    texts that stand in the template itself; `end_of_turn` closes a turn; `cuts` and `skeletons` remember where turns
+    begin and end."""
 
     source: str
     variables: Mapping[str, Any]
@@ -68,6 +71,7 @@ class ChatTemplate:
     openers: frozenset[str] = frozenset()  # added tokens that open a header
     stops: Mapping[str, str] = field(default_factory=dict)  # next role -> the header token that ends a turn (GLM)
     cuts: dict[tuple[object, ...], int] = field(default_factory=dict, compare=False)
+    skeletons: dict[tuple[object, ...], Skeleton] = field(default_factory=dict, compare=False)
 
 
 def named_templates(tokenizer: Any) -> dict[str, str]:
