@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sftgo_cli.data.holdout import Leakage
     from sftgo_cli.data.preparation_report import PreparationReport
     from sftgo_cli.data.stages import Rows, Tokenizing
-    from sftgo_cli.training.run import TrainingInputs
+    from sftgo_cli.training.inputs import TrainingInputs
 
 Say = Callable[[str], None]
 
@@ -273,12 +273,10 @@ def train(
         arguments: the command line that a rank runs: `train RECIPE overrides`.
         on_ranks: called when other processes take over, which then say themselves what they do.
     """
-    from sftgo_cli.run_dir import check_output_dir
     from sftgo_cli.training import launch
-    from sftgo_cli.training.arguments import check_names
+    from sftgo_cli.training.preflight import check_start
 
-    check_output_dir(loaded.recipe.training.output_dir)
-    check_names(loaded.recipe)
+    check_start(loaded, alone=launch.num_accelerators() <= 1 and not launch_flags, say=say)
     data = prepare(loaded, say, num_processes, console, training=True)
     if launch.inside_launcher():
         launch.check_expected()
@@ -299,8 +297,8 @@ def training_inputs(loaded: LoadedRecipe, data: PreparedData, world_size: int) -
     from sftgo_cli.base_model import model_fingerprint
     from sftgo_cli.reference_model import reference_fingerprint
     from sftgo_cli.run_dir import RunIdentity, check_output_dir
+    from sftgo_cli.training.inputs import TrainingInputs
     from sftgo_cli.training.objective_reference import objective_reference
-    from sftgo_cli.training.run import TrainingInputs
 
     recipe = loaded.recipe
     content = {

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sftgo_cli import durable
+from sftgo_cli import durable, metrics_log
 from sftgo_cli.errors import StateError, UserError
 from sftgo_cli.recipe.dump import to_yaml
 from sftgo_cli.recipe.node import plain
@@ -81,10 +81,20 @@ def check_output_dir(output_dir: str) -> Path:
     """The run's folder, checked before any model is loaded; nothing is created.
 
     Raises:
-        UserError: it is a file, not writable, or a relative path that leaves the working directory.
+        UserError: it is a file, not writable, no possible path, or a relative path that leaves the working directory.
     """
-    path = Path(output_dir).expanduser()
-    where = f"training.output_dir: {output_dir}"
+    where = f"training.output_dir: {output_dir if len(output_dir) <= 80 else output_dir[:77] + '...'}"
+    try:
+        path = Path(output_dir).expanduser()
+        return _checked_folder(path, where)
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name too long, an unknown home, a NUL
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UserError(f"the run folder cannot be: {reason}", where, "choose another output_dir") from error
+
+
+def _checked_folder(path: Path, where: str) -> Path:
+    if path.is_symlink() and not path.exists():
+        path.resolve(strict=True)  # raises where it is a loop, or leads nowhere
     if not path.is_absolute() and not path.resolve().is_relative_to(Path.cwd().resolve()):
         raise UserError(
             "the run folder lies outside the working directory", where, "give an absolute path if that is meant"
@@ -182,6 +192,13 @@ def _trained_part(recipe: dict[str, Any]) -> dict[str, Any]:
     return part
 
 
+def has_begun(run_dir: Path, stages: dict[str, Any]) -> bool:
+    """Whether the run in the folder made a step: a start that failed before its first one leaves nothing to protect."""
+    if stages["finished_steps"] is not None or any(run_dir.glob("checkpoint-*")):
+        return True
+    return any(line.get("event") == "train" for line in metrics_log.read_metrics(run_dir / metrics_log.FILE_NAME))
+
+
 def check_same_run(run_dir: Path, identity: RunIdentity) -> list[str]:
     """Compare the run in the folder with the one asked for; returns what changed and is allowed to.
 
@@ -195,6 +212,8 @@ def check_same_run(run_dir: Path, identity: RunIdentity) -> list[str]:
             raise StateError(
                 f"the folder holds a model that is not a run of sftgo ({foreign[0]})", str(run_dir), "choose another"
             )
+        return []
+    if not has_begun(run_dir, stages):
         return []
     recipe = read_resolved(run_dir)
     changed = differences(_trained_part(recipe), _trained_part(identity.recipe))

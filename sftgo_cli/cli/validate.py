@@ -30,11 +30,9 @@ def print_checks(loaded: LoadedRecipe, num_processes: int) -> int:
     A curation that was not run before is checked only: it may take hours.
     """
     from sftgo_cli import pipeline
-    from sftgo_cli.run_dir import check_output_dir
-    from sftgo_cli.training.arguments import check_names
+    from sftgo_cli.training.preflight import check_start
 
-    check_output_dir(loaded.recipe.training.output_dir)
-    check_names(loaded.recipe)
+    check_start(loaded, alone=True, say=say)
     out = console(progress=True)
     data = pipeline.prepare(loaded, say, generating=False)
     pipeline.print_reports(loaded, data, out)

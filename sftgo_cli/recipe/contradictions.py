@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 from sftgo_cli.errors import nearest
 from sftgo_cli.recipe.data_section import EvalSource
 from sftgo_cli.recipe.field_types import MAX_GROUPS
+from sftgo_cli.recipe.finding import Finding
 from sftgo_cli.recipe.node import KeyPath
 from sftgo_cli.recipe.schema import Recipe
-from sftgo_cli.recipe.training_section import TrainingSection
+from sftgo_cli.recipe.training_findings import training_findings
 
 BY_SCORE = ("boundaries", "quantiles", "thresholds", "important_fraction")
 AS_GIVEN = ("column", "roles", "segments")  # the rows themselves say which group a token has
 ROW_KEYS = ("name", "split", "revision", "format", "columns")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What contradicts what, the key paths that take part (the first present one is shown), and what to do."""
-
-    what: str
-    paths: tuple[KeyPath, ...]
-    fix: str
 
 
 def contradictions(recipe: Recipe) -> list[Finding]:
@@ -33,10 +24,7 @@ def contradictions(recipe: Recipe) -> list[Finding]:
         *_grouping(recipe),
         *_eval_sources(recipe.data.eval),
         *_chosen_sets(recipe),
-        *_steps(recipe.training),
-        *_loading(recipe),
-        *_evaluating(recipe),
-        *_best_model(recipe),
+        *training_findings(recipe),
     ]
 
 
@@ -133,71 +121,3 @@ def _chosen_sets(recipe: Recipe) -> Iterator[Finding]:
             fix = f"did you mean {close}?" if close else f"data.eval has {', '.join(known) or 'no set'}"
             place: KeyPath = ("evaluation", "answers", name)
             yield Finding(f"evaluation.answers names the unknown set {name!r}", (place, ("data", "eval")), fix)
-
-
-def _steps(training: TrainingSection) -> Iterator[Finding]:
-    if training.max_steps == 0:
-        yield Finding("training.max_steps: 0 trains nothing", (("training", "max_steps"),), "give a number, or -1")
-    if training.warmup_ratio is not None and training.warmup_steps is not None:
-        paths = (("training", "warmup_steps"), ("training", "warmup_ratio"))
-        yield Finding("training.warmup_ratio and training.warmup_steps exclude each other", paths, "keep one of them")
-
-
-def _loading(recipe: Recipe) -> Iterator[Finding]:
-    training = recipe.training
-    if recipe.data.packing and training.train_sampling_strategy == "group_by_length":
-        paths = (("training", "train_sampling_strategy"), ("data", "packing"))
-        what = "data.packing fills every sequence, so train_sampling_strategy: group_by_length has no effect"
-        yield Finding(what, paths, "set data.packing: false or another strategy")
-    workers: KeyPath = ("training", "dataloader_num_workers")
-    for key in ("dataloader_persistent_workers", "dataloader_prefetch_factor"):
-        if getattr(training, key) and training.dataloader_num_workers == 0:
-            what = f"training.{key} needs data workers"
-            yield Finding(what, (("training", key), workers), "set training.dataloader_num_workers or remove it")
-
-
-def eval_strategy(recipe: Recipe) -> str:
-    """When the run evaluates: as written, else every epoch if there are evaluation sets."""
-    return recipe.training.eval_strategy or ("epoch" if recipe.data.eval else "no")
-
-
-def _evaluating(recipe: Recipe) -> Iterator[Finding]:
-    """Keys that need evaluation during training, in a recipe that has none."""
-    training = recipe.training
-    wants = {
-        "eval_strategy": training.eval_strategy not in (None, "no"),
-        "eval_on_start": training.eval_on_start,
-        "early_stopping_patience": training.early_stopping_patience is not None,
-        "load_best_model_at_end": training.load_best_model_at_end,
-    }
-    for key in (key for key, wanted in wants.items() if wanted):
-        path: KeyPath = ("training", key)
-        if not recipe.data.eval:
-            what = f"training.{key} needs an evaluation set, and data.eval is empty"
-            yield Finding(what, (path, ("data", "eval")), "add data.eval: {heldout: {fraction: 0.02}}")
-        elif training.eval_strategy == "no" and key == "early_stopping_patience":
-            paths = (path, ("training", "eval_strategy"))
-            yield Finding(f"training.{key} needs evaluation during training", paths, "set eval_strategy: epoch")
-
-
-def _best_model(recipe: Recipe) -> Iterator[Finding]:
-    training = recipe.training
-    if not recipe.data.eval:
-        return
-    metric, path = training.metric_for_best_model, ("training", "metric_for_best_model")
-    if metric is not None and not any(metric.removeprefix("eval_").startswith(f"{name}_") for name in recipe.data.eval):
-        sets = " or ".join(f"eval_{name}_loss" for name in recipe.data.eval)
-        yield Finding(f"training.metric_for_best_model: {metric!r} is no metric of a set", (path,), f"use {sets}")
-    if not training.load_best_model_at_end:
-        return
-    strategy, save = eval_strategy(recipe), training.save_strategy
-    best = ("training", "load_best_model_at_end")
-    if strategy != save:
-        paths = (best, ("training", "eval_strategy"), ("training", "save_strategy"))
-        what = f"training.load_best_model_at_end: evaluation is by {strategy!r} but saving by {save!r}"
-        yield Finding(what, paths, "give eval_strategy and save_strategy the same value")
-    every = training.eval_steps or training.logging_steps
-    if strategy == save == "steps" and training.save_steps % every:
-        paths = (("training", "save_steps"), ("training", "eval_steps"), best)
-        what = f"training.save_steps {training.save_steps} is no multiple of eval_steps {every}"
-        yield Finding(what, paths, "save where an evaluation stands, so that the best model is on disk")

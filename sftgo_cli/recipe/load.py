@@ -21,6 +21,7 @@ from sftgo_cli.recipe.node import KeyPath, Place, places, plain
 from sftgo_cli.recipe.options import MethodChoice
 from sftgo_cli.recipe.overrides import overridden
 from sftgo_cli.recipe.schema import Recipe
+from sftgo_cli.recipe.trainer_names import schedule_free
 from sftgo_cli.recipe.unknown_keys import MethodTables
 
 
@@ -62,7 +63,31 @@ def load_recipe(path: Path, overrides: Sequence[str], methods: MethodTables) -> 
     recipe = checked(data, Checker(where, methods), faults)
     raise_faults(faults, str(path))
     assert recipe is not None
+    recipe = with_defaults(recipe)
     return LoadedRecipe(recipe, resolved(recipe), path, path.parent, layers.text, where, layers.files)
+
+
+def with_defaults(recipe: Recipe) -> Recipe:
+    """The recipe with the values filled in that hang on others: the tuner's usual learning rate, and no decay of the
+    learning rate for optimizers that average the weights instead."""
+    training, filled = recipe.training, dict[str, Any]()
+    if training.learning_rate is None:
+        filled["learning_rate"] = recipe.tuning.options.default_learning_rate
+    if schedule_free(training.optim) and "lr_scheduler_type" not in training.model_fields_set:
+        filled["lr_scheduler_type"] = "constant"
+    return recipe.model_copy(update={"training": training.model_copy(update=filled)}) if filled else recipe
+
+
+def said_defaults(loaded: LoadedRecipe) -> list[str]:
+    """One line about each value that the recipe does not give and that hangs on another one."""
+    training, name = loaded.recipe.training, loaded.recipe.tuning.name
+    given = {path[1] for path in loaded.positions if len(path) == 2 and path[0] == "training"}
+    lines = []
+    if "learning_rate" not in given:
+        lines.append(f"training.learning_rate: {training.learning_rate:g}, the default of tuning: {name}")
+    if "lr_scheduler_type" not in given and schedule_free(training.optim):
+        lines.append(f"training.lr_scheduler_type: {training.lr_scheduler_type}, the default of {training.optim}")
+    return lines
 
 
 def _layers(path: Path, faults: list[Fault]) -> Layers:

@@ -22,6 +22,8 @@ class StrictModel(BaseModel):
 class MethodOptions(StrictModel):
     """Base of every method's `Options`."""
 
+    default_learning_rate: ClassVar[float] = 1e-5  # of a tuner: where the recipe gives none
+
 
 class MethodChoice(StrictModel):
     """`name` of a method and its validated options."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -15,12 +16,21 @@ from sftgo_cli.recipe.field_types import (
     NonEmpty,
     NonNegative,
     NonNegativeInt,
+    OpenFraction,
     Positive,
     PositiveInt,
     SafeName,
+    SaveInterval,
     Seed,
+    Steps,
 )
 from sftgo_cli.recipe.options import StrictModel
+from sftgo_cli.recipe.trainer_names import OPTIMIZERS, SCHEDULES
+
+
+def completed(names: Iterable[str]) -> dict[str, Any]:
+    """For the JSON schema: names that an editor completes; `sftgo validate` says what is wrong with another one."""
+    return {"anyOf": [{"enum": list(names)}, {"type": "string"}]}
 
 
 class TrainingSection(StrictModel):
@@ -31,22 +41,30 @@ class TrainingSection(StrictModel):
     max_steps: Annotated[int, Field(ge=-1)] = Field(
         -1, description="Stop after this many optimizer steps; -1: by epochs"
     )
-    learning_rate: NonNegative = Field(
-        1.0e-5, description="Peak learning rate; about 1e-5 for full fine-tuning, 1e-4 for LoRA"
+    learning_rate: NonNegative | None = Field(
+        None, description="Peak learning rate; null: 1e-5 for full fine-tuning, 1e-4 for LoRA"
     )
     per_device_train_batch_size: PositiveInt = Field(
         8, description="Rows (bins when packing) per micro-batch and device"
     )
     per_device_eval_batch_size: PositiveInt = Field(8, description="Rows per evaluation batch and device")
     gradient_accumulation_steps: PositiveInt = Field(1, description="Micro-batches per optimizer step")
-    lr_scheduler_type: str = Field("cosine", description="linear, cosine, constant, constant_with_warmup, ...")
+    lr_scheduler_type: str = Field(
+        "cosine",
+        description="Schedule of the learning rate; where it is not given, constant for schedule_free_*",
+        json_schema_extra=completed(SCHEDULES),
+    )
     lr_scheduler_kwargs: dict[str, Any] | None = Field(None, description="Extra arguments of the scheduler")
     warmup_ratio: Fraction | None = Field(None, description="Share of the steps that warms the learning rate up")
-    warmup_steps: NonNegativeInt | None = Field(
-        None, description="Steps that warm the learning rate up; instead of warmup_ratio"
+    warmup_steps: NonNegativeInt | OpenFraction | None = Field(
+        None, description="Steps (below 1: their share) that warm the learning rate up; instead of warmup_ratio"
     )
-    optim: str = Field("adamw_torch", description="Optimizer: adamw_torch, adamw_torch_fused, adafactor, ...")
-    optim_args: str | None = Field(None, description="Extra arguments of the optimizer, as key=value,...")
+    optim: str = Field(
+        "adamw_torch",
+        description="Optimizer: adamw_torch, adafactor, muon, ...",
+        json_schema_extra=completed(OPTIMIZERS),
+    )
+    optim_args: str | None = Field(None, description="Further arguments of the optimizer, as key=value,...")
     weight_decay: NonNegative = Field(0.0, description="Decay of the weights")
     adam_beta1: Fraction = Field(0.9, description="Decay of the first moment")
     adam_beta2: Fraction = Field(0.999, description="Decay of the second moment")
@@ -67,20 +85,24 @@ class TrainingSection(StrictModel):
         "random", description="Order of the training rows"
     )
     logging_strategy: Literal["no", "steps", "epoch"] = Field("steps", description="When a line goes to metrics.jsonl")
-    logging_steps: PositiveInt = Field(10, description="Steps between log lines")
+    logging_steps: Steps = Field(10, description="Steps between log lines; below 1: a share of the run")
     logging_first_step: bool = Field(True, description="Log the first step too")
     report_to: str | list[str] = Field("none", description="Trackers: none, wandb, tensorboard, ... or a list")
     run_name: SafeName | None = Field(None, description="The run's name for trackers")
     project: str = Field("huggingface", description="The trackers' project")
-    disable_tqdm: bool | None = Field(None, description="Hide the progress bar; null shows it on a terminal")
+    disable_tqdm: bool | None = Field(None, description="true: lines instead of the progress bar")
     eval_strategy: Interval | None = Field(None, description="Default: epoch when there are evaluation sets, else no")
-    eval_steps: PositiveInt | None = Field(None, description="Steps between evaluations; default: logging_steps")
+    eval_steps: Steps | None = Field(
+        None, description="Steps between evaluations; below 1: a share of the run; default: logging_steps"
+    )
     eval_delay: NonNegative = Field(0.0, description="Epochs or steps before the first evaluation")
     eval_on_start: bool = Field(False, description="Evaluate before training")
-    save_strategy: Interval = Field("epoch", description="When a checkpoint is saved")
-    save_steps: PositiveInt = Field(500, description="Steps between checkpoints")
-    save_total_limit: Annotated[int, Field(ge=2)] | None = Field(
-        2, description="Checkpoints kept; at least two, so that one is whole while another is written"
+    save_strategy: SaveInterval = Field(
+        "epoch", description="When a checkpoint is saved; best: at each new best metric"
+    )
+    save_steps: Steps = Field(500, description="Steps between checkpoints; below 1: a share of the run")
+    save_total_limit: PositiveInt | None = Field(
+        2, description="Checkpoints kept, besides the best one; with 1 there is none to fall back to"
     )
     load_best_model_at_end: bool = Field(False, description="End with the best checkpoint")
     metric_for_best_model: str | None = Field(None, description="Default: eval_<first set>_loss")

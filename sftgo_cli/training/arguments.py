@@ -6,12 +6,16 @@ transformers 5.23: `warmup_steps` below 1 is a ratio, `activation_checkpointing`
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sftgo_cli.errors import UserError, UserErrors, nearest
+from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.schema import Recipe
-from sftgo_cli.training.imports import import_libraries
+from sftgo_cli.recipe.trainer_names import MUON
+from sftgo_cli.recipe.training_findings import best_metric, eval_strategy
+from sftgo_cli.recipe.training_section import TrainingSection
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -20,14 +24,12 @@ if TYPE_CHECKING:
 SAME = [
     "num_train_epochs",
     "max_steps",
-    "learning_rate",
+    "learning_rate",  # filled in by now
     "per_device_train_batch_size",
     "per_device_eval_batch_size",
     "gradient_accumulation_steps",
     "lr_scheduler_type",
     "lr_scheduler_kwargs",
-    "optim",
-    "optim_args",
     "weight_decay",
     "adam_beta1",
     "adam_beta2",
@@ -44,7 +46,6 @@ SAME = [
     "train_sampling_strategy",
     "logging_strategy",
     "logging_steps",
-    "logging_first_step",
     "report_to",
     "run_name",
     "project",
@@ -60,17 +61,17 @@ SAME = [
     "dataloader_pin_memory",
     "dataloader_persistent_workers",
     "dataloader_prefetch_factor",
-    "ddp_backend",
     "ddp_timeout",
     "ddp_bucket_cap_mb",
     "deepspeed",
 ]
 
 
-def first_metric(recipe: Recipe) -> str | None:
-    """The metric that chooses the best checkpoint by default: the first evaluation set's loss."""
-    first = next(iter(recipe.data.eval), None)
-    return None if first is None else f"eval_{first}_loss"
+def _warm_up(section: TrainingSection) -> float:
+    """Steps, or below 1 their share, as the Trainer has it in one number: all of them is just below 1."""
+    if section.warmup_steps is not None:
+        return section.warmup_steps
+    return min(section.warmup_ratio or 0.0, math.nextafter(1.0, 0.0))
 
 
 def training_arguments(recipe: Recipe, output_dir: Path, resuming: bool) -> TrainingArguments:
@@ -87,16 +88,22 @@ def training_arguments(recipe: Recipe, output_dir: Path, resuming: bool) -> Trai
     values = {name: value for name, value in values.items() if value is not None}
     values["output_dir"] = str(output_dir)
     values["data_seed"] = section.seed if section.data_seed is None else section.data_seed
-    values["warmup_steps"] = section.warmup_steps if section.warmup_steps is not None else section.warmup_ratio or 0
+    values["warmup_steps"] = _warm_up(section)
+    values["optim"] = "adamw_torch" if section.optim == MUON else section.optim  # the optimizer itself: optimizers.py
+    values["logging_first_step"] = section.logging_first_step and section.logging_strategy != "no"
+    if section.ddp_backend is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        values["ddp_backend"] = section.ddp_backend  # a single process would wait for others
     # Said explicitly where there is nothing else: processes then join over gloo, and bfloat16 is allowed.
     values["use_cpu"] = section.use_cpu or not torch.accelerator.is_available()
     values["bf16"] = recipe.model.dtype == "bfloat16"
     values["fp16"] = recipe.model.dtype == "float16"
-    values["eval_strategy"] = section.eval_strategy or ("epoch" if recipe.data.eval else "no")
+    values["eval_strategy"] = eval_strategy(recipe)
     values["eval_on_start"] = section.eval_on_start and not resuming
-    values["metric_for_best_model"] = section.metric_for_best_model or first_metric(recipe)
+    values["metric_for_best_model"] = best_metric(recipe)
     if section.greater_is_better is None and values["metric_for_best_model"]:
-        values["greater_is_better"] = not values["metric_for_best_model"].endswith(("loss", "perplexity"))
+        values["greater_is_better"] = not any(
+            name in values["metric_for_best_model"] for name in ("loss", "perplexity")
+        )
     if section.gradient_checkpointing:
         values["activation_checkpointing"] = True
         # Reentrant checkpointing needs inputs that require grad, which frozen embeddings (LoRA) do not give.
@@ -108,35 +115,13 @@ def training_arguments(recipe: Recipe, output_dir: Path, resuming: bool) -> Trai
     try:
         return TrainingArguments(**values)
     except (ValueError, ImportError, TypeError) as error:
-        raise UserError(
-            f"transformers refuses these training options: {str(error).splitlines()[0]}", "training", "change them"
-        ) from error
+        raise refused(error) from error
 
 
-def check_names(recipe: Recipe) -> None:
-    """Names that only transformers knows, checked before any data is prepared.
-
-    Raises:
-        UserErrors: an unknown scheduler, optimizer or tracker; with the nearest name.
-    """
-    import_libraries()
-    from transformers.integrations import get_available_reporting_integrations
-    from transformers.trainer_utils import SchedulerType
-    from transformers.training_args import OptimizerNames
-
-    section = recipe.training
-    trackers = [section.report_to] if isinstance(section.report_to, str) else section.report_to
-    chosen = [("lr_scheduler_type", section.lr_scheduler_type, [str(item.value) for item in SchedulerType])]
-    chosen += [("optim", section.optim, [str(item.value) for item in OptimizerNames])]
-    chosen += [("report_to", name, ["none", "all", *get_available_reporting_integrations()]) for name in trackers]
-    errors = []
-    for key, name, known in chosen:
-        if name not in known:
-            close = nearest(name, known)
-            fix = f"did you mean {close}?" if close else f"available here: {', '.join(known)}"
-            errors.append(UserError(f"{name!r} is not available", f"training.{key}", fix))
-    if errors:
-        raise UserErrors(errors)
+def refused(error: Exception) -> UserError:
+    """What transformers, accelerate or torch says about the training options, in one line."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return UserError(f"transformers refuses these training options: {reason}", "training", "change them")
 
 
 # What sftgo's exactness rests on, whatever the recipe says.

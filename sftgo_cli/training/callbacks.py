@@ -121,14 +121,15 @@ class EarlyStopping(TrainerCallback):  # type: ignore[misc]
 class Progress(TrainerCallback):  # type: ignore[misc]
     """A rich progress bar with rate and remaining time on a terminal, one plain line per logging step elsewhere."""
 
-    def __init__(self, console: Any) -> None:
+    def __init__(self, console: Any, bar: bool = True) -> None:
         self.console = console
+        self.wants_bar = bar
         self.bar: Any = None
         self.task: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Open the bar on a terminal."""
-        if not (state.is_world_process_zero and self.console.is_terminal):
+        if not (self.wants_bar and state.is_world_process_zero and self.console.is_terminal):
             return
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar

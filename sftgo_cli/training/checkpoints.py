@@ -1,8 +1,9 @@
 """Checkpoints: what is in them, how they are published, found, verified and rotated.
 
 A `checkpoint-<step>/` appears whole or not at all (see durable.py) with a sha256 manifest. Tensors are safetensors, the
-rest is JSON: optimizer.safetensors + optimizer.json, scheduler.json, rank_state_<rank>.{safetensors,json} (random
-states, window sums), trainer_state.json. Nothing is pickled. Shards of FSDP2 and DeepSpeed stay in their native format.
+rest is JSON: optimizer.safetensors + optimizer.json (see optimizer_state.py), scheduler.json,
+rank_state_<rank>.{safetensors,json} (random states, window sums), trainer_state.json. Nothing is pickled. Shards of FSDP2
+and DeepSpeed stay in their native format.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from sftgo_cli import durable
 from sftgo_cli.errors import DivergedError, StateError
+from sftgo_cli.training.optimizer_state import state_bytes
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
 
@@ -95,44 +97,8 @@ def num_bytes(model: Any, optimizer: Any) -> int:
     """About what a checkpoint takes on disk: the saved weights (of an adapter only its own) and the optimizer's state."""
     adapted = hasattr(model, "peft_config")
     tensors = [value for value in model.parameters() if value.requires_grad or not adapted]
-    tensors += [value for entry in optimizer.state.values() for value in entry.values() if hasattr(value, "numel")]
-    return sum(value.numel() * value.element_size() for value in tensors)
-
-
-def save_optimizer(folder: Path, optimizer: Any) -> None:
-    """Optimizer state dict as optimizer.safetensors (tensors) and optimizer.json (everything else)."""
-    import torch
-    from safetensors.torch import save_file
-
-    state = optimizer.state_dict()
-    tensors: dict[str, torch.Tensor] = {}
-    plain: dict[str, dict[str, Any]] = {}
-    for index, entry in state["state"].items():
-        for name, value in entry.items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"{index}/{name}"] = value.detach().cpu().contiguous()
-            else:
-                plain.setdefault(str(index), {})[name] = value
-    groups = [{name: _plain(value) for name, value in group.items()} for group in state["param_groups"]]
-    save_file(tensors, folder / "optimizer.safetensors")
-    _dump(folder / "optimizer.json", {"param_groups": groups, "state": plain})
-
-
-def load_optimizer(folder: Path, optimizer: Any) -> None:
-    """Restore what `save_optimizer` wrote into an optimizer over the same parameters."""
-    from safetensors.torch import load_file
-
-    described = _load(folder / "optimizer.json")
-    state: dict[int, dict[str, Any]] = {int(index): dict(entry) for index, entry in described["state"].items()}
-    for key, tensor in load_file(folder / "optimizer.safetensors").items():
-        index, name = key.split("/", 1)
-        state.setdefault(int(index), {})[name] = tensor
-    groups = [_with_tuples(group) for group in described["param_groups"]]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _with_tuples(group: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if name == "betas" else value for name, value in group.items()}
+    weights = sum(int(value.numel() * value.element_size()) for value in tensors)
+    return weights + state_bytes(optimizer)
 
 
 def save_scheduler(folder: Path, scheduler: Any, scaler: Any) -> None:
@@ -143,10 +109,29 @@ def save_scheduler(folder: Path, scheduler: Any, scaler: Any) -> None:
 
 def load_scheduler(folder: Path, scheduler: Any, scaler: Any) -> None:
     """Restore what `save_scheduler` wrote."""
+    from torch.optim.lr_scheduler import LambdaLR
+
     described = _load(folder / "scheduler.json")
     scheduler.load_state_dict(described["scheduler"])
+    if isinstance(scheduler, LambdaLR):  # a run that grew has another schedule than the one whose rate was saved
+        _set_learning_rates(scheduler)
     if scaler is not None and described["scaler"]:
         scaler.load_state_dict(described["scaler"])
+
+
+def _set_learning_rates(scheduler: Any) -> None:
+    """The learning rates of the scheduler's own step; those that are there already, unless the schedule changed."""
+    import torch
+
+    rates = [
+        base * rate(scheduler.last_epoch) for base, rate in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    ]
+    for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+    scheduler._last_lr = rates
 
 
 def save_rank_state(folder: Path, rank: int, extra: dict[str, Any]) -> None:

@@ -15,8 +15,8 @@ from sftgo_cli.base_model import check_embeds, load_base_model, model_config, to
 from sftgo_cli.data.collation import pad_token_id
 from sftgo_cli.data.rows import loss_table
 from sftgo_cli.model_source import model_source
+from sftgo_cli.training.inputs import TrainingInputs, planned_steps, step_sampler
 from sftgo_cli.training.model import load_model, num_logits, probe_model
-from sftgo_cli.training.run import TrainingInputs, planned_steps, step_sampler
 
 GIB = 1024**3
 PROBED_BYTES = GIB  # of a model's weights: those of a smaller one are loaded in seconds

@@ -16,7 +16,7 @@ from sftgo_cli.recipe.schema import Recipe
 from sftgo_cli.training.packing_probe import Leak, leak
 
 if TYPE_CHECKING:
-    from sftgo_cli.training.run import TrainingInputs
+    from sftgo_cli.training.inputs import TrainingInputs
 
 Say = Callable[[str], None]
 

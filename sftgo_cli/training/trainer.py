@@ -2,14 +2,12 @@
 
 Overridden: the training loader (one batch sampler that is a function of seed and epoch), `get_batch_samples` (sees all
 micro-batches of a step, all-reduces its totals: the step's one collective), `compute_loss` (world size x local share of
-the loss), `log` (float64 window means), `evaluate` (running sums) and everything about checkpoints.
+the loss), `log` (float64 window means) and `evaluate` (running sums). What it keeps in checkpoints: checkpointing.py.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,20 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments
+from transformers import TrainingArguments
 
 from sftgo_cli import durable, metrics_log
 from sftgo_cli.data.collation import Collator
 from sftgo_cli.data.rows import TokenTable
 from sftgo_cli.data.sampling import StepSampler
-from sftgo_cli.errors import DivergedError, StateError
+from sftgo_cli.errors import DivergedError
 from sftgo_cli.evaluation.heldout import EvaluationSet, evaluate_set
 from sftgo_cli.losses.head import reference_of
 from sftgo_cli.objectives.group_losses import StepTotals, SupervisedTokens, statistics
 from sftgo_cli.objectives.micro_batch import MODEL_INPUTS, local_totals, step_totals
-from sftgo_cli.training import checkpoints
+from sftgo_cli.training.checkpointing import CheckpointingTrainer
 from sftgo_cli.training.divergence import diverged
 from sftgo_cli.training.objective_step import MicroBatch, StepObjective
+from sftgo_cli.training.optimizer_state import averaged_weights
 from sftgo_cli.training.window import Window
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class EpochLoader(DataLoader[Any]):
         self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
 
 
-class SftgoTrainer(Trainer):  # type: ignore[misc]
+class SftgoTrainer(CheckpointingTrainer):
     """See the module's docstring. `rows` is the training table, `sets` the evaluation sets by name."""
 
     loss_is_scaled_for_ga = True
@@ -213,7 +212,8 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
         """Every evaluation set, every row once, with running sums; leaves the training random state untouched."""
         metrics: dict[str, Any] = {}
         for name, evaluation_set in self.sets.items():
-            measured = evaluate_set(self.model_wrapped, evaluation_set, self.args.device, self.all_reduce)
+            with averaged_weights(self.optimizer, exact=not self._sharded()):
+                measured = evaluate_set(self.model_wrapped, evaluation_set, self.args.device, self.all_reduce)
             metrics.update({f"{metric_key_prefix}_{name}_{key}": value for key, value in measured.items()})
             if measured["loss"] is not None and not math.isfinite(measured["loss"]):
                 raise DivergedError(
@@ -226,113 +226,3 @@ class SftgoTrainer(Trainer):  # type: ignore[misc]
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self.window.restart_clock()
         return metrics
-
-    # ---- checkpoints ------------------------------------------------------------------------------------------------
-
-    def _sharded(self) -> bool:
-        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Model and tokenizer as safetensors; unlike the Trainer's, no pickled training_args.bin.
-
-        Raises:
-            DivergedError: a weight is not finite: the last step's update overflowed.
-        """
-        checkpoints.check_finite(self.model, self.state.global_step)
-        if not self.args.should_save:
-            return
-        folder = output_dir or self.args.output_dir
-        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-        with warnings.catch_warnings():  # peft looks for a resized vocabulary; an adapter's folder as base has none
-            warnings.filterwarnings("ignore", message="Could not find a config file in")
-            model.save_pretrained(folder, state_dict=state_dict)
-        if self.processing_class is not None:
-            self.processing_class.save_pretrained(folder)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write beside, publish atomically, then rotate; every rank writes its own random state and window.
-
-        Raises:
-            EnvironmentProblem: the disk is full or failing; the checkpoints before are untouched.
-            DivergedError: a weight is not finite.
-        """
-        target = self.run_dir / f"checkpoint-{self.state.global_step}"
-        partial = self.run_dir / f"{durable.PARTIAL_PREFIX}{target.name}"
-        try:
-            with durable.storage_faults(target, checkpoints.num_bytes(self.model, self.optimizer)):
-                self._write_checkpoint(partial, target)
-        except Exception:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        self.window.restart_clock()
-
-    def _write_checkpoint(self, partial: Path, target: Path) -> None:
-        step = self.state.global_step
-        if self.is_world_process_zero():
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            log = self.run_dir / metrics_log.FILE_NAME
-            if log.exists():  # a power failure that the checkpoint survives must not take lines before it
-                durable.fsync_path(log)
-        self.accelerator.wait_for_everyone()
-        self.store_flos()
-        self.save_model(str(partial), _internal_call=True)
-        if self._sharded():
-            self._save_optimizer_and_scheduler(str(partial))
-            self._save_scaler(str(partial))
-        elif self.is_world_process_zero():
-            checkpoints.save_optimizer(partial, self.optimizer)
-            checkpoints.save_scheduler(partial, self.lr_scheduler, self.accelerator.scaler)
-        kept = {"window": self.window.state(), "objective": self.objective.saved_state()}
-        checkpoints.save_rank_state(partial, self.args.process_index, kept)
-        self.accelerator.wait_for_everyone()
-        if self.is_world_process_zero():
-            if self.state.best_global_step:
-                self.state.best_model_checkpoint = str(self.run_dir / f"checkpoint-{self.state.best_global_step}")
-            self.state.save_to_json(str(partial / "trainer_state.json"))
-            durable.publish_folder(partial, target, {"step": step, "world_size": self.args.world_size})
-            checkpoints.rotate(self.run_dir, self.args.save_total_limit, self.state.best_model_checkpoint, target)
-        self.accelerator.wait_for_everyone()
-
-    def _determine_best_metric(self, metrics: dict[str, Any], trial: Any) -> bool:
-        """The Trainer's; a new best model that is asked for is saved, also where no save is due: else it would be lost."""
-        best = bool(super()._determine_best_metric(metrics, trial))
-        if best and self.args.load_best_model_at_end:
-            self.control.should_save = True
-        return best
-
-    def _load_best_model(self) -> None:
-        """The Trainer's, which would keep the last model without a word where the best one is missing or damaged.
-
-        Raises:
-            StateError: the best checkpoint is damaged.
-        """
-        best = Path(str(self.state.best_model_checkpoint))
-        faults = durable.manifest_faults(best)
-        if faults:
-            raise StateError(
-                f"the best checkpoint is damaged: {faults[0]}",
-                str(best),
-                "set training.load_best_model_at_end=false to end with the last model",
-            )
-        super()._load_best_model()
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
-            # Not with the random state: the Trainer restores that only after it has drawn the first step's rows.
-            kept = checkpoints.read_rank_state(Path(checkpoint), self.args.process_index)
-            self.window.load(kept["window"])
-            self.objective.load_state(kept.get("objective", {}))
-        if checkpoint is None or self._sharded():
-            super()._load_optimizer_and_scheduler(checkpoint)
-            return
-        checkpoints.load_optimizer(Path(checkpoint), self.optimizer)
-        checkpoints.load_scheduler(Path(checkpoint), self.lr_scheduler, self.accelerator.scaler)
-
-    def _load_scaler(self, checkpoint: str | None) -> None:
-        if self._sharded():
-            super()._load_scaler(checkpoint)
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
-            checkpoints.restore_random_state(Path(checkpoint), self.args.process_index)

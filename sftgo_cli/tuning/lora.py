@@ -7,7 +7,7 @@ scales by alpha / sqrt(r) (rsLoRA, arXiv 2312.03732). Frozen weights are kept in
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,8 @@ SOURCE = "arXiv 2106.09685, through peft"
 
 class Options(MethodOptions):
     """Recipe options of `tuning: {name: lora}`, named as in peft's LoraConfig."""
+
+    default_learning_rate: ClassVar[float] = 1e-4
 
     param_dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of the adapters")
     r: Annotated[int, Field(gt=0)] = Field(16, description="Rank")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sftgo_cli import run_dir
+from sftgo_cli import durable, run_dir
 from sftgo_cli.errors import StateError, UserError
 
 RECIPE: dict[str, Any] = {
@@ -50,7 +50,35 @@ def written(folder: Path, run: run_dir.RunIdentity) -> Path:
     """A folder that holds the run."""
     folder.mkdir()
     run_dir.write_run_files(folder, run, "text", {})
+    (folder / "checkpoint-1").mkdir()
     return folder
+
+
+def test_a_start_that_made_no_step_claims_nothing(tmp_path: Path) -> None:
+    """An evaluation before training is no step; a logged step, a checkpoint and the end of a run are."""
+    folder, other = written(tmp_path / "run", identity()), identity({"training.learning_rate": 0.2})
+    (folder / "checkpoint-1").rmdir()
+    metrics = folder / "metrics.jsonl"
+    metrics.write_text('{"event": "eval", "step": 0}\n')
+    assert run_dir.check_same_run(folder, other) == []
+    metrics.write_text('{"event": "eval", "step": 0}\n{"event": "train", "step": 1}\n')
+    with pytest.raises(StateError):
+        run_dir.check_same_run(folder, other)
+    metrics.unlink()
+    durable.write_json(folder / "stages.json", run_dir.stages_of(identity(), finished_steps=3))
+    with pytest.raises(StateError):
+        run_dir.check_same_run(folder, other)
+
+
+@pytest.mark.parametrize("kind", ["loop", "long", "nul", "no such home"])
+def test_a_run_folder_that_cannot_be(tmp_path: Path, kind: str) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    path = {"loop": str(loop), "long": str(tmp_path / ("x" * 300)), "nul": "a\0b", "no such home": "~no_such_user/run"}
+    for name in (path[kind], f"{path[kind]}/below"):
+        with pytest.raises(UserError) as raised:
+            run_dir.check_output_dir(name)
+        assert str(raised.value).count(" - ") >= 2
 
 
 def test_the_same_run_changes_nothing(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_an_option_of_another_method_of_the_section(load: Any) -> None:
         ("training.learning_rate=true", "expected a number, found true"),
         ("training.learning_rate=[1]", "expected a number, found a list"),
         ("training.learning_rate={a: 1}", "expected a number, found keys with values"),
-        ("training.learning_rate=", "expected a number, found nothing"),
+        ("training.weight_decay=", "expected a number, found nothing"),
         ("training.seed=1.5", "expected a whole number, found the number 1.5"),
         ("training.seed=4294967296", "must be less than 4.29497e+09"),
         ("training.max_steps=1e3", "found the number 1e3 - command line: training.max_steps=1e3 - write 1000"),

@@ -10,7 +10,8 @@ import pytest
 from sftgo_cli import pipeline
 from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.schema import Recipe
-from sftgo_cli.training.arguments import first_metric, training_arguments
+from sftgo_cli.recipe.training_findings import best_metric
+from sftgo_cli.training.arguments import training_arguments
 
 
 def recipe(tmp_path: Path, *overrides: str, sets: str = "{a: builtin:instructions, b: builtin:instructions}") -> Recipe:
@@ -46,7 +47,7 @@ def test_the_compute_type(tmp_path: Path, dtype: str, bf16: bool, fp16: bool) ->
 
 def test_evaluation_and_the_best_model(tmp_path: Path) -> None:
     loaded = recipe(tmp_path, "training.eval_on_start=true", "training.load_best_model_at_end=true")
-    assert first_metric(loaded) == "eval_a_loss"
+    assert best_metric(loaded) == "eval_a_loss"
     args = arguments(loaded, tmp_path)
     assert (str(args.eval_strategy.value), args.metric_for_best_model, args.greater_is_better) == (
         "epoch",
@@ -58,7 +59,7 @@ def test_evaluation_and_the_best_model(tmp_path: Path) -> None:
     accuracy = recipe(tmp_path, "training.metric_for_best_model=eval_b_token_accuracy")
     assert arguments(accuracy, tmp_path).greater_is_better is True
     none = recipe(tmp_path, sets="{}")
-    assert first_metric(none) is None
+    assert best_metric(none) is None
     assert arguments(none, tmp_path).eval_strategy.value == "no"
 
 
@@ -66,6 +67,11 @@ def test_warm_up_by_ratio_or_steps(tmp_path: Path) -> None:
     assert arguments(recipe(tmp_path, "training.warmup_ratio=0.1"), tmp_path).get_warmup_steps(50) == 5
     assert arguments(recipe(tmp_path, "training.warmup_steps=7"), tmp_path).get_warmup_steps(50) == 7
     assert arguments(recipe(tmp_path), tmp_path).get_warmup_steps(50) == 0
+    for steps in (1, 6, 50, 999_999):
+        assert arguments(recipe(tmp_path, "training.warmup_ratio=1.0"), tmp_path).get_warmup_steps(steps) == steps
+        assert arguments(recipe(tmp_path, "training.warmup_steps=0.5"), tmp_path).get_warmup_steps(steps) == -(
+            -steps // 2
+        )
 
 
 def test_checkpointing_does_not_need_inputs_with_gradients(tmp_path: Path) -> None:
@@ -73,6 +79,7 @@ def test_checkpointing_does_not_need_inputs_with_gradients(tmp_path: Path) -> No
     assert args.activation_checkpointing_kwargs["use_reentrant"] is False
 
 
-def test_what_transformers_refuses_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"transformers refuses these training options: .*no_such_optimizer"):
-        arguments(recipe(tmp_path, "training.optim=no_such_optimizer"), tmp_path)
+def test_what_transformers_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UserError, match=r"transformers refuses these training options: --tf32 requires"):
+        arguments(recipe(tmp_path, "training.tf32=true"), tmp_path)

@@ -15,7 +15,7 @@ import torch
 
 from sftgo_cli import durable
 from sftgo_cli.errors import DivergedError, StateError
-from sftgo_cli.training import checkpoints
+from sftgo_cli.training import checkpoints, optimizer_state
 
 
 def save(run: Path, step: int) -> Path:
@@ -146,9 +146,9 @@ def stepped(optimizer_class: Any, **options: Any) -> tuple[torch.nn.Module, Any]
 )
 def test_the_optimizer_goes_there_and_back(tmp_path: Path, optimizer_class: Any, options: dict[str, Any]) -> None:
     model, optimizer = stepped(optimizer_class, **options)
-    checkpoints.save_optimizer(tmp_path, optimizer)
+    optimizer_state.save_optimizer(tmp_path, optimizer)
     restored = optimizer_class(model.parameters(), lr=0.5)
-    checkpoints.load_optimizer(tmp_path, restored)
+    optimizer_state.load_optimizer(tmp_path, restored)
     before, after = optimizer.state_dict(), restored.state_dict()
     assert before["param_groups"] == after["param_groups"]
     assert before["state"].keys() == after["state"].keys()
