@@ -11,6 +11,7 @@ import typer
 from sftgo_cli.cli.output import Overrides, RecipePath, console, emit, quiet_libraries, reading_width, say
 
 if TYPE_CHECKING:
+    from sftgo_cli.pipeline import PreparedData
     from sftgo_cli.recipe.load import LoadedRecipe
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -55,20 +56,41 @@ def inspect(
     chosen = select_rows(data, set_name, start, num_rows, row)
     provenance = {} if set_name is not None else _provenance(data.curated, chosen)
     if html is None:
-        from sftgo_cli.report.curation_table import side_by_side
-        from sftgo_cli.report.inspect_terminal import render_rows
+        _print_rows(chosen, color_by, data, provenance)
+    else:
+        _write_page(loaded, chosen, color_by, data, provenance, html)
+    return 0
 
-        out = console()
-        legend, *parts = render_rows(chosen, color_by.value, num_groups=data.num_groups, tokenizer=data.tokenizer)
-        width = reading_width(out)
-        out.print(legend, width=width)
-        for part, shown in zip(parts, chosen, strict=True):
-            curated = provenance.get((shown["source"], shown["row_id"]))
-            if curated is not None:
-                out.print(side_by_side(curated), width=width)
-            out.print(part, width=width)
-        emit({"rows": chosen})
-        return 0
+
+def _print_rows(
+    chosen: list[dict[str, Any]],
+    color_by: ColorBy,
+    data: PreparedData,
+    provenance: dict[tuple[str, str], dict[str, Any]],
+) -> None:
+    from sftgo_cli.report.curation_table import side_by_side
+    from sftgo_cli.report.inspect_terminal import render_rows
+
+    out = console()
+    legend, *parts = render_rows(chosen, color_by.value, num_groups=data.num_groups, tokenizer=data.tokenizer)
+    width = reading_width(out)
+    out.print(legend, width=width)
+    for part, shown in zip(parts, chosen, strict=True):
+        curated = provenance.get((shown["source"], shown["row_id"]))
+        if curated is not None:
+            out.print(side_by_side(curated), width=width)
+        out.print(part, width=width)
+    emit({"rows": chosen})
+
+
+def _write_page(
+    loaded: LoadedRecipe,
+    chosen: list[dict[str, Any]],
+    color_by: ColorBy,
+    data: PreparedData,
+    provenance: dict[tuple[str, str], dict[str, Any]],
+    html: Path,
+) -> None:
     from sftgo_cli import durable
     from sftgo_cli.report.curation_table import beside_target
     from sftgo_cli.report.group_names import grouping_text
@@ -78,12 +100,13 @@ def inspect(
     summaries = score_statistics(data.train.datasets, data.tokenizer, data.num_groups)
     method = f"scored by {loaded.recipe.scoring.name}, {grouping_text(loaded.recipe.grouping)}"
     beside = {key: beside_target(curated) for key, curated in provenance.items()}
-    title = f"{recipe.name}: token groups"
-    page = render_html(chosen, title, summaries, method, tokenizer=data.tokenizer, beside=beside)
+    title = f"{loaded.path.name}: token groups"
+    page = render_html(
+        chosen, title, summaries, method, tokenizer=data.tokenizer, beside=beside, color_by=color_by.value
+    )
     durable.write_text(html, page)
     say(f"wrote {len(chosen)} rows to {html}")
     emit({"num_rows": len(chosen), "page": html})
-    return 0
 
 
 def _provenance(curated: dict[str, Path], rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -139,6 +162,7 @@ def _compare(
         grouping_text(grouping),
         num_groups=first.num_groups,
         tokenizer=first.tokenizer,
+        color_by=color_by.value,
     )
     durable.write_text(html, page)
     say(f"wrote {len(next(iter(chosen.values())))} rows to {html}")

@@ -86,6 +86,7 @@ def render_html(
     *,
     tokenizer: Any = None,
     beside: Mapping[tuple[str, str], Beside] | None = None,
+    color_by: str = "group",
 ) -> str:
     """The whole page.
 
@@ -95,6 +96,7 @@ def render_html(
         recipe_line: one line that says how the tokens were scored and grouped.
         tokenizer: names the tokens; without it a token without characters shows its id only.
         beside: what stands beside the response of a row, by the row's source and id.
+        color_by: `group` or `score`: how the page colors when it is opened.
 
     Raises:
         UserError: a row has no scores, groups, text or offsets.
@@ -103,7 +105,8 @@ def render_html(
     page = _Page(max(num_groups_of(shown), len(summaries)), tokenizer)
     found = beside or {}
     articles = [_article(row, page, found.get((row.source, row.row_id))) for row in shown]
-    return _filled(title, recipe_line, _summary(summaries) if summaries else "", shown, articles, page)
+    summary = _summary(summaries) if summaries else ""
+    return _filled(title, recipe_line, summary, shown, articles, page, color_by=color_by)
 
 
 def render_compared_html(
@@ -114,13 +117,14 @@ def render_compared_html(
     *,
     num_groups: int,
     tokenizer: Any = None,
+    color_by: str = "group",
 ) -> str:
     """The page with every row under several scorers, one column each; what stands before the response is there once.
 
     Args:
         versions: scorer -> the rows, the same ones for every scorer.
         summary: HTML that stands above the rows.
-        recipe_line, tokenizer: as in `render_html`.
+        recipe_line, tokenizer, color_by: as in `render_html`.
 
     Raises:
         UserError: a row has no scores, groups, text or offsets.
@@ -128,7 +132,7 @@ def render_compared_html(
     page = _Page(num_groups, tokenizer)
     rows = [[row_tokens(row) for row in same_row] for same_row in zip(*versions.values(), strict=True)]
     articles = [_compared(dict(zip(versions, same_row, strict=True)), page) for same_row in rows]
-    return _filled(title, recipe_line, summary, [same_row[0] for same_row in rows], articles, page, "wide")
+    return _filled(title, recipe_line, summary, [same_row[0] for same_row in rows], articles, page, "wide", color_by)
 
 
 def _filled(
@@ -139,6 +143,7 @@ def _filled(
     articles: Sequence[str],
     page: _Page,
     layout: str = "",
+    color_by: str = "group",
 ) -> str:
     """The template with everything in its place."""
     parts = {
@@ -150,6 +155,8 @@ def _filled(
         "legend": _legend(page.num_groups),
         "rows": "\n".join(articles),
         "layout": layout,
+        "by_group": "checked" if color_by == "group" else "",
+        "by_score": "checked" if color_by == "score" else "",
     }
     template = resources.files("sftgo_cli.report").joinpath("inspect_page.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found.group(1)], template)
@@ -200,7 +207,7 @@ def _legend(num_groups: int) -> str:
 def _summary(summaries: Sequence[GroupSummary]) -> str:
     rows = "".join(_summary_row(summary, len(summaries)) for summary in reversed(summaries))
     return (
-        '<div class="scroll"><table><caption>Groups in all the data</caption><thead><tr><th scope="col">group</th>'
+        '<div class="scroll groups"><table><caption>Groups in all the data</caption><thead><tr><th scope="col">group</th>'
         '<th scope="col" class="number">tokens</th><th scope="col">share</th><th scope="col" class="number">mean score</th>'
         f'<th scope="col">most typical tokens</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
@@ -210,9 +217,10 @@ def _summary_row(summary: GroupSummary, num_groups: int) -> str:
     tokens = " ".join(f"<code>{escape(token)}</code>" for token in summary.typical_tokens)
     return (
         f'<tr><th scope="row" class="key"><i class="g{summary.group}">{group_name(summary.group, num_groups)}</i></th>'
-        f'<td class="number">{count_text(summary.num_tokens)}</td>'
-        f'<td>{summary.share:.1%}<span class="bar"><i style="width: {summary.share:.1%}"></i></span></td>'
-        f'<td class="number">{value_text(summary.mean_score, 3)}</td><td>{tokens}</td></tr>'
+        f'<td class="number" data-label="tokens">{count_text(summary.num_tokens)}</td>'
+        f'<td data-label="share">{summary.share:.1%}<span class="bar"><i style="width: {summary.share:.1%}"></i></span></td>'
+        f'<td class="number" data-label="mean score">{value_text(summary.mean_score, 3)}</td>'
+        f'<td data-label="most typical tokens">{tokens}</td></tr>'
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
 from typing import Any
@@ -236,3 +237,22 @@ def test_readable_token(bpe: Any) -> None:
     half = bpe("😀", add_special_tokens=False)["input_ids"][0]
     assert readable_token(bpe, half) == bpe.convert_ids_to_tokens(half)
     assert readable_token(bpe, len(bpe) + 5) == f"token {len(bpe) + 5}"
+
+
+def test_the_page_opens_in_the_colors_asked_for(make_row: Any) -> None:
+    checked = {
+        color: re.findall(
+            r'id="by-(\w+)" checked', render_html([make_row("Q", " the cat")], "t", [], "r", color_by=color)
+        )
+        for color in ("group", "score")
+    }
+    assert checked == {"group": ["group"], "score": ["score"]}
+
+
+def test_details_can_be_reached_without_a_mouse_and_the_table_without_width(make_row: Any) -> None:
+    summary = GroupSummary(0, 5, 0.5, 1.0, ("a",))
+    page = render_html([make_row("Q", " the cat")], "t", [summary, replace(summary, group=1)], "r")
+    for needed in ("keydown", '"click"', "tabIndex", 'id="detail" role="status"', "Escape"):
+        assert needed in page
+    assert page.count("data-label=") == 4 * 2
+    assert "max-width: 40rem" in page
