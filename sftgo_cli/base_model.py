@@ -16,6 +16,8 @@ from sftgo_cli.model_errors import architecture_fault, check_report, load_error
 from sftgo_cli.model_source import ADAPTER_CONFIG, adapter_config, check_source, model_source
 from sftgo_cli.recipe.model_section import ModelSection
 
+GENERATION_CONFIG = "generation_config.json"
+
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
@@ -210,8 +212,11 @@ def load_trained_model(folder: Path, section: ModelSection, recipe_dir: Path, dt
     """
     if (folder / ADAPTER_CONFIG).is_file():
         from peft import PeftModel
+        from transformers import GenerationConfig
 
         base = load_base_model(section, recipe_dir, dtype)
+        if (folder / GENERATION_CONFIG).is_file():  # where the trained turns end
+            base.generation_config = GenerationConfig.from_pretrained(str(folder))
         model: PreTrainedModel = PeftModel.from_pretrained(base, str(folder))
         return model
     if not (folder / "config.json").is_file():

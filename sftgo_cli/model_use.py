@@ -105,6 +105,7 @@ def generate(
 def merge(run: Path, output: Path) -> None:
     """Write a run's merged model to a new folder. Raises UserError when the run has no adapter or the folder is not new."""
     from sftgo_cli.data.stages import check_new_folder
+    from sftgo_cli.data.templates import chosen_template, saved_templates
     from sftgo_cli.data.tokenizer import load_tokenizer
     from sftgo_cli.tuning.merge import merge_adapter
 
@@ -113,4 +114,7 @@ def merge(run: Path, output: Path) -> None:
     if folder is None:
         raise UserError("merge takes a run's folder", str(run), "give training.output_dir of the recipe")
     tokenizer = load_tokenizer(loaded.recipe.model, loaded.source_dir)
+    template = chosen_template(loaded.recipe.data, tokenizer, loaded.source_dir)
+    if template is not None:
+        tokenizer.chat_template = saved_templates(template, tokenizer)
     merge_adapter(folder, loaded.recipe.model, loaded.source_dir, output, tokenizer)

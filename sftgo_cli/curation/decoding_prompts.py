@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sftgo_cli.curation.questions import Request
+from sftgo_cli.data.endings import Endings
 from sftgo_cli.data.message_forms import Conversation
 from sftgo_cli.data.rendering import LONE_SURROGATE
-from sftgo_cli.data.template_probes import open_template, stop_marker
-from sftgo_cli.data.templates import ChatTemplate, render
+from sftgo_cli.data.template_probes import open_template
+from sftgo_cli.data.templates import render
 from sftgo_cli.data.tokenization import make_encoder
 from sftgo_cli.errors import UserError
 
@@ -18,38 +18,6 @@ if TYPE_CHECKING:
     from sftgo_cli.curation.decoding import Prompt
 
 EXTRA_TOKENS = 8  # a stop text may begin inside a token, and tokens may write nothing
-
-
-@dataclass(frozen=True)
-class Endings:
-    """What ends an answer: token ids, and texts that are looked for in what was generated."""
-
-    ids: tuple[int, ...]
-    texts: tuple[str, ...]
-
-
-def endings(tokenizer: Any, template: ChatTemplate, model_ids: Sequence[int], more: Sequence[str]) -> Endings:
-    """The end-of-sequence ids of the model's configuration, the tokenizer's, and the template's end of turn; and `more`.
-
-    A text that is one added token of the tokenizer is that token's id.
-
-    Raises:
-        UserError: nothing ends an answer.
-    """
-    ids = {*model_ids, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])}
-    texts = set(more)
-    try:
-        marker = stop_marker(template)
-    except UserError:
-        if not ids:
-            raise
-    else:
-        found = [(marker.find(token), -len(token), token) for token in template.added_tokens if token in marker]
-        texts.add(min(found)[2] if found else marker)
-    vocabulary = tokenizer.get_vocab()
-    added = {text for text in texts if text in template.added_tokens and text in vocabulary}
-    ids |= {vocabulary[text] for text in added}
-    return Endings(tuple(sorted(ids)), tuple(sorted(texts - added)))
 
 
 def text_end(tokenizer: Any, texts: Sequence[str]) -> Callable[[Sequence[int]], bool] | None:

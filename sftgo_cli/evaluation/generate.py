@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sftgo_cli.curation.decoding_prompts import Endings, endings
+from sftgo_cli.data.endings import endings, eos_ids
 from sftgo_cli.data.formats import ALPACA_WITHOUT_INPUT
 from sftgo_cli.data.message_forms import Conversation
 from sftgo_cli.data.templates import ChatTemplate, render
@@ -89,7 +89,7 @@ def complete(
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    ends = _endings(model, tokenizer, prompt_format)
+    ends = endings(tokenizer, prompt_format.template, eos_ids(model.generation_config.eos_token_id))
     stops = {"stop_strings": list(ends.texts), "tokenizer": tokenizer} if ends.texts else {}
     sampling = {"temperature": decoding.temperature, "top_p": decoding.top_p} if decoding.temperature > 0 else {}
     set_seed(decoding.seed)
@@ -116,16 +116,6 @@ def complete(
             completions[index] = answer.strip()
         on_batch(len(chosen))
     return completions
-
-
-def _endings(model: Any, tokenizer: Any, prompt_format: PromptFormat) -> Endings:
-    """What ends an answer: the template's end of turn, the tokenizer's eos and the model's own list."""
-    own = model.generation_config.eos_token_id
-    ids = own if isinstance(own, list) else [] if own is None else [own]
-    if prompt_format.template is not None:
-        return endings(tokenizer, prompt_format.template, ids, [])
-    eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    return Endings(tuple(sorted({*ids, *eos})), ())
 
 
 def prompt_format_of(template: ChatTemplate | None, row_formats: Sequence[str], raw: bool) -> PromptFormat:

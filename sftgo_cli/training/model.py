@@ -10,6 +10,7 @@ import torch
 
 from sftgo_cli.base_model import check_embeds, load_base_model
 from sftgo_cli.data.collation import needs_one_sequence
+from sftgo_cli.data.endings import stop_at_end_of_turn
 from sftgo_cli.errors import UserError
 from sftgo_cli.losses import head, head_probe
 from sftgo_cli.recipe.schema import Recipe
@@ -37,6 +38,7 @@ def load_model(inputs: TrainingInputs) -> Any:
     options = recipe.tuning.options
     model = load_base_model(recipe.model, inputs.recipe_dir, inputs.tuner.base_dtype(options, recipe.model.dtype))
     check_embeds(model, len(inputs.tokenizer), f"model.name_or_path: {recipe.model.name_or_path}")
+    stop_at_end_of_turn(model, inputs.tokenizer, inputs.template)
     head.attach(model)
     return inputs.tuner.apply(model, options)
 

@@ -126,6 +126,8 @@ def _publish(inputs: TrainingInputs, trainer: SftgoTrainer, folder: Path) -> Non
     if trainer.args.process_index == 0:
         lines = metrics_log.read_metrics(folder / metrics_log.FILE_NAME)
         evaluations = [line for line in lines if line["event"] == "eval"]
+        if (partial / "adapter_config.json").is_file():  # peft saves none, and the adapter's turns end where these say
+            trainer.accelerator.unwrap_model(trainer.model).generation_config.save_pretrained(partial)
         (partial / "README.md").write_text(
             model_card(inputs.identity.recipe, evaluations, versions()), encoding="utf-8"
         )

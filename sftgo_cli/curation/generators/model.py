@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sftgo_cli.curation.decoding import Generated, Prompt
-    from sftgo_cli.curation.decoding_prompts import Endings
+    from sftgo_cli.data.endings import Endings
     from sftgo_cli.reference_model import ReferenceModel
 
 VERSION = 1
@@ -245,7 +245,7 @@ def _endings(source: _Source, options: Options) -> Endings:
     from transformers import GenerationConfig
 
     from sftgo_cli.base_model import resolve_name
-    from sftgo_cli.curation.decoding_prompts import endings
+    from sftgo_cli.data.endings import endings
     from sftgo_cli.data.template_probes import open_template
 
     section = source.section
