@@ -35,10 +35,6 @@ def evaluate(target: Path, overrides: Sequence[str], base: bool, say: Say, conso
     names = recipe.evaluation.sets if recipe.evaluation.sets is not None else list(recipe.data.eval)
     if not names:
         raise UserError("there is no evaluation set", f"{target}: data.eval", "add one, or hold rows out by fraction")
-    if recipe.evaluation.tasks:
-        say(
-            f"evaluation.tasks ({', '.join(recipe.evaluation.tasks)}): this version runs no lm-evaluation-harness tasks"
-        )
     run = None if base else run or finished_run(recipe.training.output_dir)
     data = prepare(loaded, say)
     say(f"evaluating the trained model of {run}" if run else f"evaluating the base model {recipe.model.name_or_path}")

@@ -276,6 +276,8 @@ def train(
     from sftgo_cli.training import launch
     from sftgo_cli.training.preflight import check_start
 
+    if not launch.inside_launcher():
+        launch.check_launcher(launch_flags)
     check_start(loaded, alone=launch.num_accelerators() <= 1 and not launch_flags, say=say)
     data = prepare(loaded, say, num_processes, console, training=True)
     if launch.inside_launcher():

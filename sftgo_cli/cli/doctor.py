@@ -27,6 +27,7 @@ def doctor(
     loaded = None if recipe is None else pipeline.load(recipe, overrides or [])  # wrong input first: the rest is slow
 
     from sftgo_cli.training.environment import devices, missing_for, versions
+    from sftgo_cli.training.preflight import check_training
 
     found = {**versions(), **devices()}
     table = Table(title="sftgo doctor", title_justify="left", show_header=False)
@@ -38,6 +39,8 @@ def doctor(
     out = console()
     out.print(table)
     missing = [] if loaded is None else missing_for(loaded.recipe)
+    if loaded is not None and not missing:
+        check_training(loaded.recipe, Path(loaded.recipe.training.output_dir).expanduser())
     for line in missing:
         out.print(f"missing: {line}", style="red", soft_wrap=True)
     if loaded is not None and not missing:

@@ -23,6 +23,7 @@ def contradictions(recipe: Recipe) -> list[Finding]:
     return [
         *_grouping(recipe),
         *_eval_sources(recipe.data.eval),
+        *_tasks(recipe),
         *_chosen_sets(recipe),
         *training_findings(recipe),
     ]
@@ -103,6 +104,15 @@ def _eval_sources(sources: dict[str, EvalSource]) -> Iterator[Finding]:
 
 def _default(key: str) -> object:
     return EvalSource.model_fields[key].get_default(call_default_factory=True)
+
+
+def _tasks(recipe: Recipe) -> Iterator[Finding]:
+    """What a recipe asks to be measured and this version cannot measure is refused, not left out."""
+    if recipe.evaluation.tasks:
+        names = ", ".join(recipe.evaluation.tasks)
+        what = f"evaluation.tasks: lm-evaluation-harness tasks cannot be run here ({names})"
+        fix = f"remove it; a finished run is read by lm_eval --model hf --model_args pretrained=RUN --tasks {names}"
+        yield Finding(what, (("evaluation", "tasks"),), fix.replace(", ", ","))
 
 
 def _chosen_sets(recipe: Recipe) -> Iterator[Finding]:

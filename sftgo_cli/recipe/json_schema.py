@@ -92,12 +92,32 @@ def _method(kind: str, methods: MethodTables, defs: Schema) -> Schema:
     names = list(methods.names(kind))
     variants = [_variant(kind, name, methods, defs) for name in names]
     defs |= _part(kind, names, variants)
-    shapes: list[Schema] = [{"enum": names}, *variants]
+    shapes: list[Schema] = [_bare(names, variants), *variants]
     if kind not in DEFAULT_METHODS:
-        return {"oneOf": shapes} if names else {"not": {}}
+        return {"oneOf": shapes, **_named(names, variants)} if names else {"not": {}}
     nameless = {"type": "object", "not": {"required": ["name"]}, "properties": _all_options(variants)}
     shapes += [{**nameless, "additionalProperties": False}, {"type": "null"}]
-    return {"oneOf": shapes, "default": {"name": DEFAULT_METHODS[kind]}}
+    return {"oneOf": shapes, "default": {"name": DEFAULT_METHODS[kind]}, **_named(names, variants)}
+
+
+def _needs(variant: Schema) -> list[str]:
+    """The options that must be given with a method."""
+    return [key for key in variant["required"] if key != "name"]
+
+
+def _bare(names: Sequence[str], variants: Sequence[Schema]) -> Schema:
+    """The methods that a name alone says."""
+    return {"enum": [name for name, variant in zip(names, variants, strict=True) if not _needs(variant)]}
+
+
+def _named(names: Sequence[str], variants: Sequence[Schema]) -> Schema:
+    """For editors: every name after `name:`, whatever options are still missing, and a snippet for what needs options."""
+    snippets = [
+        {"label": name, "body": {"name": name, **{key: f"${number}" for number, key in enumerate(_needs(variant), 1)}}}
+        for name, variant in zip(names, variants, strict=True)
+        if _needs(variant)
+    ]
+    return {"properties": {"name": {"enum": list(names)}}, **({"defaultSnippets": snippets} if snippets else {})}
 
 
 def _variant(kind: str, name: str, methods: MethodTables, defs: Schema) -> Schema:
@@ -133,7 +153,7 @@ def _part(kind: str, names: Sequence[str], variants: Sequence[Schema]) -> Schema
     """A method among the options of another one: like a method of the section, and it may have a weight."""
     weight = PartWeight.model_json_schema()["properties"]
     weighted = [{**variant, "properties": {**variant["properties"], **weight}} for variant in variants]
-    return {f"{kind}.part": {"oneOf": [{"enum": names}, *weighted]}}
+    return {f"{kind}.part": {"oneOf": [_bare(names, variants), *weighted], **_named(names, variants)}}
 
 
 def _all_options(variants: Sequence[Schema]) -> Schema:

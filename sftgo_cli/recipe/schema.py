@@ -30,7 +30,7 @@ class EvaluationSection(StrictModel):
     answers: dict[str, AnswerCheck] = Field(
         default_factory=dict, description="Sets whose questions are answered and judged: {heldout: {judge: numeric}}"
     )
-    tasks: list[str] = Field(default_factory=list, description="lm-evaluation-harness tasks (extra)")
+    tasks: list[str] = Field(default_factory=list, description="Refused: run lm_eval on the finished run instead")
 
 
 class Recipe(StrictModel):

@@ -9,10 +9,10 @@ import platform
 from typing import Any
 
 from sftgo_cli.recipe.schema import Recipe
+from sftgo_cli.recipe.trainer_names import INSTALL, OPTIMIZERS, TRACKERS
 
 PACKAGES = ("sftgo", "torch", "transformers", "datasets", "accelerate", "peft", "tokenizers", "safetensors", "pyarrow")
 EXTRAS = ("deepspeed", "bitsandbytes", "flash_attn")
-TRACKER_PACKAGES = {"wandb": "wandb", "tensorboard": "tensorboard", "mlflow": "mlflow", "trackio": "trackio"}
 
 
 def versions() -> dict[str, str | None]:
@@ -58,7 +58,16 @@ def missing_for(recipe: Recipe) -> list[str]:
         missing.append("flash_attn, for model.attn_implementation - install it, or use sdpa")
     trackers = [recipe.training.report_to] if isinstance(recipe.training.report_to, str) else recipe.training.report_to
     for tracker in trackers:
-        package = TRACKER_PACKAGES.get(tracker)
-        if package is not None and importlib.util.find_spec(package) is None:
+        package = TRACKERS.get(tracker)
+        if package is not None and not _found(tracker):
             missing.append(f"{package}, for training.report_to: {tracker} - pip install {package}")
+    package = OPTIMIZERS.get(recipe.training.optim)
+    if package is not None and not _found(package):
+        missing.append(f"{package}, for training.optim: {recipe.training.optim} - {INSTALL[package]}")
     return missing
+
+
+def _found(module: str) -> bool:
+    """Whether a module can be imported; trackers are named as their modules, but for a few."""
+    names = {"azure_ml": "azureml", "flyte": "flytekit"}
+    return importlib.util.find_spec(names.get(module, module)) is not None

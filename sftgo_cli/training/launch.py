@@ -7,6 +7,7 @@ asserted by every rank: `accelerate launch` was seen to start one CPU process si
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -65,6 +66,24 @@ def plan_launch(num_processes: int | None, flags: Sequence[str], use_cpu: bool) 
         )
     command = [sys.executable, "-m", "sftgo_cli.training.torchrun", "--standalone", "--nproc_per_node", str(wanted)]
     return Launch(command, {"world_size": wanted, "wrapper": None})
+
+
+def check_launcher(flags: Sequence[str]) -> None:
+    """What the flags ask for can be started on this machine; checked before any data is prepared.
+
+    Raises:
+        EnvironmentProblem: DeepSpeed is not installed, or sharding is asked for and there is no accelerator.
+        UserError: the accelerate configuration cannot be read.
+    """
+    wrapper = expected_of_flags(flags)["wrapper"] if flags else None
+    if wrapper == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
+        raise EnvironmentProblem("DeepSpeed is not installed", "flags after --", "pip install 'sftgo[deepspeed]'")
+    if wrapper in ("FSDP", "DEEPSPEED") and num_accelerators() == 0:
+        raise EnvironmentProblem(
+            f"{wrapper} shards over accelerators, and this machine has none",
+            "flags after --",
+            "leave the flags out; on the CPU -n N starts N processes",
+        )
 
 
 def num_accelerators() -> int:

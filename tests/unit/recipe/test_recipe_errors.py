@@ -173,6 +173,7 @@ CONTRADICTIONS = [
     (["data={eval: {g: {fraction: 0.1, split: test}}}"], "split has no effect"),
     (["data={eval: {f: {fraction: 0.5}, g: {fraction: 0.5}}}"], "sum to 1"),
     (["evaluation.sets=[hh]"], "unknown set 'hh'"),
+    (["evaluation.tasks=[mmlu, arc_challenge]"], "tasks cannot be run here (mmlu, arc_challenge)"),
     (["evaluation.sets=[h, h]"], "'h' twice"),
     (["data.eval=null", "training.eval_strategy=epoch"], "needs an evaluation set"),
     (["data.eval=null", "training.early_stopping_patience=2"], "needs an evaluation set"),

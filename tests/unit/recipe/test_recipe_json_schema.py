@@ -21,7 +21,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "null": (type(None),),
 }
-ANNOTATIONS = {"$schema", "$defs", "title", "description", "default", "then", "format"}
+ANNOTATIONS = {"$schema", "$defs", "title", "description", "default", "then", "format", "defaultSnippets"}
 
 
 def holds(schema: Any, value: Any, root: Any) -> bool:
@@ -213,3 +213,30 @@ def test_methods_within_a_method(part: Any, fits: bool) -> None:
     recipe = {**SHORT, "scoring": {"name": "combine", "scorers": ["tfidf", part]}}
     assert holds(schema, recipe, schema) == fits
     assert not holds(schema, {**SHORT, "scoring": {"name": "random", "weight": 1.0}}, schema)
+
+
+@pytest.mark.parametrize("kind", ["scoring", "objective", "tuning", "curation", "judge", "generator"])
+def test_every_method_is_completed_also_those_that_need_options(kind: str) -> None:
+    from sftgo_cli import methods
+
+    schema = recipe_json_schema(methods)
+    shape = schema["$defs"][kind]
+    shape = shape.get("items", shape)
+    names = list(methods.names(kind))
+    assert shape["properties"]["name"]["enum"] == names
+    required = {name: _required(methods.options_of(kind, name)) for name in names}
+    assert [name for name in names if not required[name]] == shape["oneOf"][0]["enum"]
+    snippets = {snippet["label"]: list(snippet["body"])[1:] for snippet in shape.get("defaultSnippets", [])}
+    assert snippets == {name: keys for name, keys in required.items() if keys}
+
+
+def _required(options: Any) -> list[str]:
+    return [key for key, field in options.model_fields.items() if field.is_required()]
+
+
+@pytest.mark.parametrize("key", ["optim", "lr_scheduler_type"])
+def test_optimizers_and_schedules_are_completed(schema: Any, key: str) -> None:
+    shapes = schema["$defs"]["TrainingSection"]["properties"][key]["anyOf"]
+    names = next(shape["enum"] for shape in shapes if "enum" in shape)
+    assert {"optim": "adamw_torch", "lr_scheduler_type": "cosine"}[key] in names
+    assert len(names) >= 12

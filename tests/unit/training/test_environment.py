@@ -13,7 +13,7 @@ from sftgo_cli.training import environment
 
 def recipe(**changes: Any) -> Any:
     model = SimpleNamespace(quantization=None, attn_implementation=None)
-    training = SimpleNamespace(deepspeed=None, report_to="none")
+    training = SimpleNamespace(deepspeed=None, report_to="none", optim="adamw_torch")
     for name, value in changes.items():
         setattr(model if hasattr(model, name) else training, name, value)
     return SimpleNamespace(model=model, training=training)
@@ -36,6 +36,7 @@ def test_what_is_missing_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatc
         attn_implementation="flash_attention_2",
         deepspeed="x.json",
         report_to=["wandb", "tensorboard"],
+        optim="schedule_free_adamw",
     )
     missing = environment.missing_for(everything)
     assert [line.split(",")[0] for line in missing] == [
@@ -44,7 +45,9 @@ def test_what_is_missing_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatc
         "flash_attn",
         "wandb",
         "tensorboard",
+        "schedulefree",
     ]
+    assert missing[-1].endswith("pip install schedulefree")
     assert "pip install 'sftgo[quantization]'" in missing[0]
     monkeypatch.setattr(environment, "versions", lambda: dict.fromkeys(environment.EXTRAS, "1.0"))
     monkeypatch.setattr(environment.importlib.util, "find_spec", lambda name: object())

@@ -162,3 +162,32 @@ def test_a_sigterm_is_passed_on(fake: launch.Launch, tmp_path: Path) -> None:
     assert launch.run_ranks(fake, ["wait", str(started)]) == 75
     thread.join()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "installed", "count", "message"),
+    [
+        (["--use_deepspeed"], False, 8, "DeepSpeed is not installed.*pip install 'sftgo\\[deepspeed\\]'"),
+        (["--use_deepspeed"], True, 0, "DEEPSPEED shards over accelerators"),
+        (["--config_file", "configs/accelerate/fsdp2.yaml"], True, 0, "FSDP shards over accelerators"),
+        (["--config_file", "configs/accelerate/deepspeed_zero3.yaml"], False, 0, "DeepSpeed is not installed"),
+    ],
+)
+def test_what_a_launcher_needs_is_asked_before_any_work(
+    accelerators: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+    installed: bool,
+    count: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[3])
+    accelerators[0] = count
+    monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: object() if installed else None)
+    with pytest.raises(EnvironmentProblem, match=message) as caught:
+        launch.check_launcher(flags)
+    assert caught.value.exit_code == 3
+    accelerators[0] = 8
+    monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: object())
+    launch.check_launcher(flags)
+    launch.check_launcher([])

@@ -10,7 +10,7 @@ import pytest
 
 from sftgo_cli import pipeline
 from sftgo_cli.cli.main import main
-from tests.recipes.lookalikes import LOOKALIKES, write_lookalike
+from tests.integration.lookalikes import LOOKALIKES, write_lookalike
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "models"
 TALKS = [
