@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+
+from sftgo_cli.base_model import language_model_class
 
 HIDDEN, HEADS, KEY_VALUE_HEADS, HEAD, EXPERTS = 32, 4, 2, 8, 4
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "encoder_layers")
@@ -136,6 +137,9 @@ def _arguments(config_class: Any, vocab_size: int) -> dict[str, Any]:
             chosen = [next(entry for entry in value if str(entry) == kind) for kind in kinds]
             arguments[name] = chosen
             count = max(count, len(chosen))
+        elif isinstance(value, dict) and "mrope_section" in value:
+            half = int(HEAD // 2 * value.get("partial_rotary_factor", 1.0))
+            arguments[name] = {**value, "mrope_section": [half - 2 * (half // 3), half // 3, half // 3]}
         elif isinstance(value, bool) or not isinstance(value, int | float):
             continue
         elif "vocab_size" in name and name not in SIZES:
@@ -163,7 +167,7 @@ def _arguments(config_class: Any, vocab_size: int) -> dict[str, Any]:
 def tiny_model(config: Any, dtype: torch.dtype = torch.float32, spread: float = 0.3) -> Any:
     """A model with weights far enough from zero that every scale, cap and mask shows in its losses."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+    model = language_model_class(config, config.model_type).from_config(config, dtype=dtype).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():

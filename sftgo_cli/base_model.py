@@ -81,7 +81,7 @@ def _pretrained(name: str, section: ModelSection, where: str, kwargs: dict[str, 
         kwargs["attn_implementation"] = section.attn_implementation
     try:
         config = model_config(name, kwargs.get("revision"), section)
-        model, report = _auto_class(config, where).from_pretrained(
+        model, report = language_model_class(config, where).from_pretrained(
             name,
             use_safetensors=True,
             trust_remote_code=section.trust_remote_code,
@@ -108,7 +108,7 @@ def model_config(name: str, revision: str | None, section: ModelSection) -> Pret
     return config
 
 
-def _auto_class(config: PretrainedConfig, where: str) -> Any:
+def language_model_class(config: PretrainedConfig, where: str) -> Any:
     """The class of transformers that loads the architecture as a language model; a multimodal one is used for text.
 
     Raises:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sftgo_cli.data.sentencepiece_model import check_same, converted, is_tiktoken, model_file, require_packages
 from sftgo_cli.errors import UserError
 from sftgo_cli.model_source import model_source
 from sftgo_cli.recipe.model_section import ModelSection
@@ -22,12 +23,14 @@ TOKENIZER_FILES = (
 
 
 def load_tokenizer(model: ModelSection, recipe_dir: Path) -> Any:
-    """The fast tokenizer of `model.name_or_path`: a folder (relative to the recipe's), `builtin:NAME` or a Hub id.
+    """The fast tokenizer of `model.name_or_path`: a folder (relative to the recipe's), `builtin:NAME` or a Hub id. A
+    sentencepiece model alone is converted.
 
     Code that comes with the model runs only under `trust_remote_code`.
 
     Raises:
-        UserError: no such folder or Hub model, no tokenizer in it, or only a slow one.
+        UserError: no such folder or Hub model, no tokenizer in it, or one that is not fast and cannot be converted.
+        EnvironmentProblem: the package that reads its file is missing.
     """
     from transformers import AutoTokenizer
 
@@ -37,6 +40,14 @@ def load_tokenizer(model: ModelSection, recipe_dir: Path) -> Any:
         from transformers import GPT2TokenizerFast
 
         return GPT2TokenizerFast(vocab=str(name / "vocab.json"), merges=str(name / "merges.txt"))
+    file = model_file(name) if isinstance(name, Path) else None
+    where = f"model.name_or_path: {model.name_or_path}"
+    if file is not None:
+        require_packages(file, where)
+        if not is_tiktoken(file):
+            exact = converted(file)
+            if exact is not None:
+                return exact
     revision = {} if source.tokenizer_revision is None else {"revision": source.tokenizer_revision}
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -50,6 +61,8 @@ def load_tokenizer(model: ModelSection, recipe_dir: Path) -> Any:
             f"model.name_or_path: {model.name_or_path}",
             "convert it once to a fast one (tokenizer.json) and use that folder",
         )
+    if file is not None and not is_tiktoken(file):
+        check_same(file, tokenizer, where)
     if not tokenizer("a text", add_special_tokens=False)["input_ids"]:
         raise UserError(
             f"the tokenizer turns text into no tokens (it knows {len(tokenizer)})",

@@ -46,7 +46,7 @@ def fit(model: Any, where: str = WHERE) -> str | None:
     try:
         with torch.no_grad():
             input_ids = probe_ids(causal)
-            logits_TV = _logits(model, input_ids)
+            logits_TV = _first_logits(model, input_ids, where)
             _check_causal(model, input_ids, logits_TV, where)
             head_name = route.head_name
             if head_name is not None:
@@ -86,10 +86,32 @@ def probe_ids(model: Any) -> Tensor:
     return torch.tensor([ids or drawn[:PROBE_TOKENS]], device=next(model.parameters()).device)
 
 
+def _inputs(model: Any, input_ids: Tensor) -> dict[str, Tensor]:
+    """What a row of training gives the model."""
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inputs = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
+    return head.route_of(causal).accepted(inputs)
+
+
 def _logits(model: Any, input_ids: Tensor) -> Tensor:
     """The model's own logits [T, V], in float32 at least."""
-    logits_TV: Tensor = model(input_ids=input_ids).logits[0]
+    logits_TV: Tensor = model(**_inputs(model, input_ids)).logits[0]
     return logits_TV if logits_TV.dtype == torch.float64 else logits_TV.float()
+
+
+def _first_logits(model: Any, input_ids: Tensor, where: str) -> Tensor:
+    """The same; an architecture whose forward wants images, a language or another length fails here, whatever it says."""
+    try:
+        return _logits(model, input_ids)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # models raise whatever they like
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(
+            f"{type(model).__name__} does not run on plain text: {reason}",
+            where,
+            "set what it asks for in its config.json, or use a text model",
+        ) from error
 
 
 def _tolerance(model: Any) -> float:
@@ -118,7 +140,7 @@ def _expected(input_ids: Tensor, logits_TV: Tensor) -> Tensor:
 
 
 def _difference(model: Any, input_ids: Tensor, logits_TV: Tensor) -> float:
-    nll_N = model(input_ids=input_ids, supervised_labels=input_ids)["nll"]
+    nll_N = model(**_inputs(model, input_ids), supervised_labels=input_ids)["nll"]
     expected_N = _expected(input_ids, logits_TV)
     return float((nll_N.to(expected_N.dtype) - expected_N).abs().max())
 
