@@ -91,7 +91,7 @@ def generate(
     source = chosen_template(recipe.data, tokenizer, loaded.source_dir)
     template = None if source is None else open_template(source, tokenizer)
     say(f"completing with {f'the trained model of {run}' if run else f'the base model {recipe.model.name_or_path}'}")
-    wrapping = prompt_format_of(template, row_formats(run) if run else [], raw)
+    wrapping = prompt_format_of(template, row_formats(run) if run else [], raw, recipe.data.system_prompt)
     model, _ = load_for_inference(recipe, loaded.source_dir, run, len(tokenizer))
     with Progress(console=console, disable=not console.is_terminal or len(prompts) < 2, transient=True) as progress:
         task = progress.add_task("generating", total=len(prompts))

@@ -204,6 +204,7 @@ def curation_context(
         use_cpu=loaded.recipe.training.use_cpu,
         say=say,
         console=console,
+        system_prompt=loaded.recipe.data.system_prompt,
     )
 
 

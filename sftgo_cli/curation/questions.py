@@ -72,6 +72,7 @@ class CurationContext:
     use_cpu: bool
     say: Callable[[str], None]
     console: Any  # rich console for progress, or None
+    system_prompt: str | None = None  # data.system_prompt, before the questions that have none
 
 
 CUT = Verdict(False, "not finished within max_new_tokens")

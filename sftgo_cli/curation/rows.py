@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sftgo_cli.curation.questions import Choice, Question
-from sftgo_cli.data.formats import to_sample
+from sftgo_cli.data.formats import to_sample, with_system_prompt
 from sftgo_cli.data.message_weights import WEIGHT_KEYS
 from sftgo_cli.data.messages import written
 from sftgo_cli.data.row_formats import Format, detect_format, rename
@@ -36,8 +36,8 @@ class Row:
     askable: bool = True  # False: the last answer is a tool call or has weight 0, and stays as it is
 
 
-def read_row(raw: RawRow, fmt: Format, columns_map: dict[str, str]) -> Row:
-    """A raw row as a question.
+def read_row(raw: RawRow, fmt: Format, columns_map: dict[str, str], system_prompt: str | None = None) -> Row:
+    """A raw row as a question, asked after `system_prompt` where it has none of its own.
 
     Raises:
         UserError: the format has no prompt and answer, the row is faulty or has no answer, or it weighs single tokens.
@@ -55,7 +55,7 @@ def read_row(raw: RawRow, fmt: Format, columns_map: dict[str, str]) -> Row:
             f"{raw.where}, column token_weights",
             "remove the column, or the curation",
         )
-    sample = to_sample(raw, fmt, columns_map)
+    sample = with_system_prompt(to_sample(raw, fmt, columns_map), system_prompt)
     body = sample.body
     if isinstance(body, PairBody):
         messages, place, gold, tools = [{"role": "user", "content": body.prompt}], 1, body.response, None
@@ -71,7 +71,12 @@ def read_row(raw: RawRow, fmt: Format, columns_map: dict[str, str]) -> Row:
 
 
 def read_source(
-    source: EvalSource | TrainSource, recipe_dir: Path, label: str, row_ids: Sequence[str], fmt: Format | None = None
+    source: EvalSource | TrainSource,
+    recipe_dir: Path,
+    label: str,
+    row_ids: Sequence[str],
+    fmt: Format | None = None,
+    system_prompt: str | None = None,
 ) -> list[Row]:
     """The rows of a source with these ids, in the source's order. Raises UserError as `read_row`.
 
@@ -86,7 +91,7 @@ def read_source(
             continue  # tokenization dropped it, and said so
         fmt = fmt or detect_format(list(rename(raw.values, columns_map, raw.where)))
         if raw.row_id in wanted:
-            found.append(read_row(raw, fmt, columns_map))
+            found.append(read_row(raw, fmt, columns_map, system_prompt))
     return found
 
 

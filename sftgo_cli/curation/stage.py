@@ -25,7 +25,7 @@ from sftgo_cli.curation.questions import Choice, CurationContext
 from sftgo_cli.curation.rows import Row, chosen_values, read_source
 from sftgo_cli.curation.steps import digest
 from sftgo_cli.curation.workbench import Workbench
-from sftgo_cli.data.formats import to_sample
+from sftgo_cli.data.formats import to_sample, with_system_prompt
 from sftgo_cli.data.row_formats import Format, used_columns
 from sftgo_cli.data.samples import Sample
 from sftgo_cli.data.sources import RawRow, resolve_source, source_fingerprint
@@ -112,6 +112,8 @@ def _ingredients(job: Curation) -> dict[str, Any]:
         "keep_columns": list(job.keep_columns),
         "methods": [_method_ingredients(choice, module, job.context) for choice, module in job.methods],
     }
+    if job.context.system_prompt:
+        ingredients["system_prompt"] = job.context.system_prompt
     if job.with_likelihoods:
         ingredients["likelihoods"] = {**likelihood_fingerprint(job.context), "max_length": job.max_length}
     return ingredients
@@ -129,7 +131,8 @@ def _method_ingredients(choice: MethodChoice, module: ModuleType, context: Curat
 
 def _read(job: Curation) -> dict[str, Row]:
     """The rows that are trained on, by id, in their order."""
-    rows = read_source(job.source, job.context.recipe_dir, job.label, job.row_ids, job.format)
+    system_prompt = job.context.system_prompt
+    rows = read_source(job.source, job.context.recipe_dir, job.label, job.row_ids, job.format, system_prompt)
     return {row.question.row_id: row for row in rows}
 
 
@@ -219,7 +222,8 @@ def _back_to_gold(choice: Choice, row: Row) -> Choice:
 def _sample(final: _Final, job: Curation) -> Sample:
     """The row with its target, as tokenization will read it."""
     values = chosen_values(final.row, job.format, final.choice)
-    return to_sample(RawRow(final.row.question.where, final.row_id, values), job.format, {})
+    sample = to_sample(RawRow(final.row.question.where, final.row_id, values), job.format, {})
+    return with_system_prompt(sample, job.context.system_prompt)
 
 
 def _likelihoods(finals: Sequence[_Final], job: Curation) -> list[tuple[Likelihood, Likelihood]]:

@@ -1,4 +1,4 @@
-"""Data files named by URL (`https://`, `s3://`, `hf://`, ...), copied once through fsspec.
+"""Data files named by URL (`https://`, `s3://`, `hf://`, ...), copied once: from the web directly, else through fsspec.
 
 A copy lies in `$SFTGO_CACHE/downloads`, under the URL and what the server says about the file (size, ETag, date), so a
 file that changed is fetched again. Without a network the newest copy is used. A URL is never printed with the name,
@@ -14,7 +14,9 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from sftgo_cli.cache import cache_root
 from sftgo_cli.data.readers import SUFFIXES, data_suffix
@@ -22,6 +24,7 @@ from sftgo_cli.errors import EnvironmentProblem, UserError
 
 URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 ABOUT = ("size", "ETag", "etag", "Last-Modified", "last_modified", "LastModified", "mtime", "updated", "lastModified")
+TIMEOUT = 60.0  # seconds without a byte
 ONE_FILE = "name one data file, or download the folder"
 
 
@@ -68,10 +71,31 @@ def local_copy(url: str, label: str) -> Path:
     return target
 
 
+class _Web:
+    """What is used of a file system, for `http://` and `https://`."""
+
+    def info(self, url: str) -> dict[str, Any]:
+        """The headers that say which version of the file it is. Raises FileNotFoundError."""
+        with self.open(url, "rb") as answer:
+            names = {"ETag": "ETag", "Last-Modified": "Last-Modified", "Content-Length": "size"}
+            return {ours: answer.headers[name] for name, ours in names.items() if name in answer.headers}
+
+    def open(self, url: str, mode: str) -> Any:
+        """The file's bytes. Raises FileNotFoundError."""
+        try:
+            return urlopen(url, timeout=TIMEOUT)
+        except HTTPError as error:
+            if error.code in (404, 410):
+                raise FileNotFoundError(url) from error
+            raise
+
+
 def _opened(url: str, where: str) -> tuple[Any, str]:
     import fsspec
 
-    protocol = urlsplit(url).scheme
+    protocol = urlsplit(url).scheme.lower()
+    if protocol in ("http", "https"):
+        return _Web(), url
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
     except ImportError as error:

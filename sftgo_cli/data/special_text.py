@@ -64,25 +64,40 @@ def _mark(number: int, token: str, first: int) -> str:
 
 
 def _marked_copy(tokenizer: Any, tokens: tuple[str, ...]) -> _Escape:
-    """The tokenizer with its special tokens under marks: added tokens that are the same in every other respect.
+    """The tokenizer with its special tokens under marks: added tokens that are the same in every other respect, and
+    pieces of the vocabulary that no text is.
 
     The copy numbers added tokens that its vocabulary lacks anew, so all of their ids are translated back.
     """
     from tokenizers import Tokenizer
 
-    number = {token: i for i, token in enumerate(tokens)}
+    marks = {token: _mark(number, token, FROM_TEMPLATE) for number, token in enumerate(tokens)}
     described = json.loads(tokenizer.backend_tokenizer.to_str())
     own = {}
     for entry in described["added_tokens"]:
         token_id, content = entry["id"], entry["content"]
-        if content in number:
-            entry |= {"content": _mark(number[content], content, FROM_TEMPLATE), "normalized": False}
+        if content in marks:
+            entry |= {"content": marks[content], "normalized": False}
         own[entry["content"]] = token_id
     described |= {"post_processor": None, "truncation": None, "padding": None}
-    copy = Tokenizer.from_str(json.dumps(described))
+    try:
+        copy = Tokenizer.from_str(json.dumps(described | {"model": _with_marks(described["model"], marks)}))
+    except Exception:  # a vocabulary whose merges make a special token of text: `encode_marked` refuses where they do
+        copy = Tokenizer.from_str(json.dumps(described))
     own_ids = {copy_id: int(own[text]) for text in own if (copy_id := copy.token_to_id(text)) is not None}
     in_vocabulary = (copy.token_to_id(token) for token in tokens if token != tokenizer.unk_token)
     return _Escape(copy, own_ids, frozenset(token_id for token_id in in_vocabulary if token_id is not None))
+
+
+def _with_marks(model: dict[str, Any], marks: dict[str, str]) -> dict[str, Any]:
+    """The model with the special tokens of its vocabulary, which Unigram would make of text, under their marks."""
+    vocabulary = model.get("vocab")
+    if isinstance(vocabulary, dict):
+        vocabulary = {marks.get(piece, piece): number for piece, number in vocabulary.items()}
+    elif isinstance(vocabulary, list):
+        vocabulary = [[marks.get(piece, piece), score] for piece, score in vocabulary]
+    unknown = model.get("unk_token")
+    return model | {"vocab": vocabulary} | ({"unk_token": marks.get(unknown, unknown)} if unknown else {})
 
 
 def found_in(sample: Sample, special: SpecialText) -> Counter[str]:

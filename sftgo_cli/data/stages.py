@@ -184,7 +184,7 @@ def _split(train: Rows, name: str, fraction: float, say: Say) -> tuple[Rows, Row
         for number, dataset in enumerate(train.datasets):
             for part, rows in parts.items():
                 own = [row - start for row in rows if start <= row < start + len(dataset)]
-                dataset.select(own).flatten_indices(cache_file_name=str(folder / f"{number}-{part}.arrow"))
+                _write_rows(dataset, own, folder / f"{number}-{part}.arrow")
             start += len(dataset)
 
     ingredients = {"rows": train.keys, "set": name, "fraction": fraction, "seed": HOLDOUT_SEED}
@@ -195,6 +195,16 @@ def _split(train: Rows, name: str, fraction: float, say: Say) -> tuple[Rows, Row
         keys = [f"{stage.key}-{number}-{part}" for number in range(len(files))]
         sides.append(Rows([Dataset.from_file(str(file)) for file in files], keys))
     return sides[0], sides[1]
+
+
+def _write_rows(dataset: Dataset, rows: Sequence[int], path: Path) -> None:
+    import pyarrow as pa
+
+    if rows:
+        dataset.select(rows).flatten_indices(cache_file_name=str(path))
+        return
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, dataset.features.arrow_schema):
+        pass  # `datasets` writes no file for no rows
 
 
 def write_column(

@@ -74,7 +74,9 @@ def _questions(job: AnswerJob, name: str) -> list[Question]:
     return [
         replace(row.question, row_id=f"{number}:{row.question.row_id}" if number else row.question.row_id)
         for number, (one, dataset) in enumerate(pairs)
-        for row in read_source(one, job.context.recipe_dir, name, dataset[ROW_ID][:])
+        for row in read_source(
+            one, job.context.recipe_dir, name, dataset[ROW_ID][:], system_prompt=job.context.system_prompt
+        )
     ]
 
 

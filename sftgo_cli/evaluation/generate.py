@@ -35,16 +35,19 @@ class Decoding:
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """What surrounds a prompt: the chat template, or (without one) a text with `{prompt}` in it."""
+    """What surrounds a prompt: the chat template, or (without one) a text with `{prompt}` in it; and before it, under a
+    chat template, the recipe's system prompt."""
 
     template: ChatTemplate | None = None
     text: str = RAW
+    system_prompt: str | None = None
 
     def render(self, prompt: str) -> str:
         """The text that the model completes."""
         if self.template is None:
             return self.text.replace("{prompt}", prompt)
-        conversation = Conversation([{"role": "user", "content": prompt}])
+        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        conversation = Conversation([*system, {"role": "user", "content": prompt}])
         return render(self.template, conversation, "the prompt", prompt=True)
 
 
@@ -118,13 +121,15 @@ def complete(
     return completions
 
 
-def prompt_format_of(template: ChatTemplate | None, row_formats: Sequence[str], raw: bool) -> PromptFormat:
+def prompt_format_of(
+    template: ChatTemplate | None, row_formats: Sequence[str], raw: bool, system_prompt: str | None = None
+) -> PromptFormat:
     """How a prompt was put to the model in training: by the chat template; without one, alpaca rows stand in Stanford's
     prompt and everything else is plain text. `raw` is plain text always."""
     if raw:
         return PromptFormat()
     if template is not None:
-        return PromptFormat(template)
+        return PromptFormat(template, system_prompt=system_prompt)
     if set(row_formats) == {"alpaca"}:
         return PromptFormat(text=ALPACA_WITHOUT_INPUT.replace("{instruction}", "{prompt}"))
     return PromptFormat()

@@ -9,13 +9,13 @@ from sftgo_cli.errors import nearest
 from sftgo_cli.recipe.data_section import EvalSource
 from sftgo_cli.recipe.field_types import MAX_GROUPS
 from sftgo_cli.recipe.finding import Finding
-from sftgo_cli.recipe.node import KeyPath
+from sftgo_cli.recipe.node import KeyPath, dotted
 from sftgo_cli.recipe.schema import Recipe
 from sftgo_cli.recipe.training_findings import training_findings
 
 BY_SCORE = ("boundaries", "quantiles", "thresholds", "important_fraction")
 AS_GIVEN = ("column", "roles", "segments")  # the rows themselves say which group a token has
-ROW_KEYS = ("name", "split", "revision", "format", "columns")
+ROW_KEYS = ("name", "split", "revision", "format", "columns", "chat_template")
 
 
 def contradictions(recipe: Recipe) -> list[Finding]:
@@ -24,6 +24,7 @@ def contradictions(recipe: Recipe) -> list[Finding]:
         *_grouping(recipe),
         *_eval_sources(recipe.data.eval),
         *_tasks(recipe),
+        *_own_templates(recipe),
         *_chosen_sets(recipe),
         *training_findings(recipe),
     ]
@@ -100,6 +101,24 @@ def _eval_sources(sources: dict[str, EvalSource]) -> Iterator[Finding]:
     if total >= 1.0:
         paths = tuple(("data", "eval", name, "fraction") for name in held_out)
         yield Finding(f"the held-out fractions sum to {total:g}: no row is left to train on", paths, "lower them")
+
+
+def _own_templates(recipe: Recipe) -> Iterator[Finding]:
+    """What asks a model for answers knows one chat template."""
+    by_path: dict[KeyPath, str | None] = {
+        ("data", "train", number, "chat_template"): source.chat_template
+        for number, source in enumerate(recipe.data.train if recipe.curation else ())
+    }
+    by_path |= {
+        ("data", "eval", name, "chat_template"): source.chat_template
+        for name, source in recipe.data.eval.items()
+        if name in recipe.evaluation.answers
+    }
+    for path, template in by_path.items():
+        if template is not None:
+            section = "curation" if path[1] == "train" else "evaluation.answers"
+            what = f"{dotted(path)}: {section} asks with data.chat_template alone"
+            yield Finding(what, (path,), f"set data.chat_template, or remove {section}")
 
 
 def _default(key: str) -> object:

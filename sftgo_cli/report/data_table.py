@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sftgo_cli.data.holdout import Leakage
     from sftgo_cli.data.preparation_report import PreparationReport
 
+UNLIMITED = 100_000  # a width that no table has
 MAX_SIDE_BY_SIDE = 4  # more sources than this go below each other
 
 Column = tuple[str, dict[str, str]]  # a source's name; label -> text, in the order they are shown
@@ -35,17 +36,22 @@ class DataTable:
         rest, title = self.columns, "Data"
         if len(rest) > MAX_SIDE_BY_SIDE:
             table = _below(rest)
-            if console.measure(table).maximum <= options.max_width:
+            if _width(table, console, options) <= options.max_width:
                 yield table
                 return
         while True:
             number = min(len(rest), MAX_SIDE_BY_SIDE)
-            while number > 1 and console.measure(_beside(rest[:number], title)).maximum > options.max_width:
+            while number > 1 and _width(_beside(rest[:number], title), console, options) > options.max_width:
                 number -= 1
             yield _beside(rest[:number], title)
             rest, title = rest[number:], ""
             if not rest:
                 return
+
+
+def _width(table: Table, console: Console, options: ConsoleOptions) -> int:
+    """The width at which nothing of a table is wrapped or cut."""
+    return console.measure(table, options=options.update(max_width=UNLIMITED)).maximum
 
 
 def data_table(reports: Sequence[PreparationReport], leaks: Mapping[str, Leakage] | None = None) -> DataTable:
@@ -84,7 +90,7 @@ def _below(columns: Sequence[Column]) -> Table:
     table = _table("Data")
     table.add_column("source", no_wrap=True)
     for label in columns[0][1]:
-        table.add_column(Text(label.strip()), justify="right")
+        table.add_column(Text(label.strip().replace(" ", "\n")), justify="right", no_wrap=True)
     for name, cells in columns:
         table.add_row(Text(name), *cells.values())
     return table

@@ -361,3 +361,40 @@ def test_overrides_that_choose_a_method_come_first(tmp_path: Path) -> None:
     other = load_recipe(path, ["tuning=lora", "tuning.r=4"], methods)
     assert one.recipe == other.recipe
     assert one.recipe.tuning.options.r == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("h.jsonl", {"heldout": ("h.jsonl", None)}),
+        ("0.1", {"heldout": (None, 0.1)}),
+        ("{faq: 0.2, other: o.jsonl}", {"faq": (None, 0.2), "other": ("o.jsonl", None)}),
+        ("{faq: {fraction: 0.2}}", {"faq": (None, 0.2)}),
+    ],
+)
+def test_short_forms_of_evaluation_sets(
+    text: str, expected: dict[str, tuple[str | None, float | None]], load: Any
+) -> None:
+    for recipe in (
+        load(BASE.replace("data: d.jsonl", f"data: {{train: d, eval: {text}}}")).recipe,
+        load(BASE.replace("data: d.jsonl", "data: {train: d}"), f"data.eval={text}").recipe,
+    ):
+        assert {name: (source.path, source.fraction) for name, source in recipe.data.eval.items()} == expected
+
+
+@pytest.mark.parametrize("text", ["1.5", "0", "-0.1", "true", "[a.jsonl]"])
+def test_what_is_no_evaluation_set_is_refused(text: str, load: Any) -> None:
+    with pytest.raises(UserError, match=r"data\.eval"):
+        load(BASE.replace("data: d.jsonl", f"data: {{train: d, eval: {text}}}"))
+
+
+def test_a_source_s_own_template_and_what_asks_for_answers(load: Any) -> None:
+    own = "data: {train: {path: d, chat_template: chatml}, eval: {h: {path: h, chat_template: plain}}}"
+    recipe = load(BASE.replace("data: d.jsonl", own)).recipe
+    assert (recipe.data.train[0].chat_template, recipe.data.eval["h"].chat_template) == ("chatml", "plain")
+    for more, path in {
+        "curation: [ssr]\n": r"data\.train\.0\.chat_template: curation asks",
+        "evaluation: {answers: {h: {judge: numeric}}}\n": r"data\.eval\.h\.chat_template: evaluation\.answers asks",
+    }.items():
+        with pytest.raises(UserError, match=path):
+            load(BASE.replace("data: d.jsonl", own) + more)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from sftgo_cli.data.holdout import Leakage
 from sftgo_cli.data.preparation_report import DroppedRows, LostContent, PreparationReport
 from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.grouping_section import GroupingSection
@@ -70,6 +71,64 @@ def test_many_sources_go_below_each_other() -> None:
     reports = [replace(FIRST, source=f"train.{k}", rows_in=1010 + k) for k in range(6)]
     lines = {cells[0]: cells for cells in text_of(data_table(reports))}
     assert [lines[f"train.{k}"][1] for k in range(6)] == [f"{1010 + k:,}" for k in range(6)]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("width", [80, 60])
+def test_no_number_of_the_data_table_is_ever_cut(number: int, width: int) -> None:
+    names = [f"train.{k}" for k in range(number - 1)] + ["a-very-long-name-of-an-evaluation-set"]
+    large = {
+        "rows_in": 123_456_789,
+        "rows_kept": 123_456_779,
+        "tokens": 98_765_432_101,
+        "supervised_tokens": 4_321_098_765,
+    }
+    reports = [replace(FIRST, source=name, **large) for name in names]
+    leaks = {names[-1]: Leakage(1000, 77_345, 66_889, ("r1",))}
+    out = Console(file=StringIO(), width=width)
+    out.print(data_table(reports, leaks))
+    printed = out.file.getvalue()  # type: ignore[attr-defined]
+    assert max(len(line) for line in printed.splitlines()) <= width
+    assert "…" not in printed
+    for text in ("123,456,789", "98,765,432,101", "4,321,098,765"):
+        assert printed.count(text) == number
+    assert (printed.count("77,345"), printed.count("66,889")) == (1, 1)
+    assert all(f"train.{k}" in printed for k in range(number - 1))
+
+
+def test_every_sentence_about_the_data() -> None:
+    reports = [
+        replace(
+            FIRST,
+            dropped={},
+            left_out={},
+            notes=[],
+            ignored_columns=[],
+            unknown_keys=["mood"],
+            faults={"unknown role ...": DroppedRows(3, ["a:1 messages[0].role"])},
+            noticed={
+                "message_trained": DroppedRows(2, ["a:1", "a:2"]),
+                "text_cut": DroppedRows(1, ["a:3"]),
+                "special_tokens_kept": DroppedRows(7, ["a:4"]),
+            },
+            special_tokens={"<s>": 12, "</s>": 1},
+            rows_truncated=50,
+            fits_99=700,
+        )
+    ]
+    notes = data_notes(reports, None, {"heldout": Leakage(100, 12, 3, ("a:7",)), "clean": Leakage(100, 0, 0, ())})
+    assert notes == [
+        "Message keys that neither sftgo nor the chat template reads of train.0: mood.",
+        "Bad rows of train.0, unknown role ... (3): a:1 messages[0].role, ...",
+        "2 rows of train.0 say `train: true` in messages that are not the assistant's, which only data.train_on: all "
+        "trains: a:1, a:2.",
+        "1 rows of train.0 are so long that their text was cut before it was tokenized: a:3.",
+        "Special tokens in the own text of 7 rows of train.0 (<s> 12x, </s> 1x): they are special tokens there too; "
+        "data.special_tokens_in_text: escape makes them plain text: a:4, ...",
+        "data.max_length cuts 50 rows of train.0; 700 tokens fit 99% of the rows.",
+        "Of the 100 rows of heldout, 12 are trained on too, and 3 more have a prompt that is trained on: its measures "
+        "will look too good. First: a:7, ...",
+    ]
 
 
 def test_data_table_without_rows() -> None:
