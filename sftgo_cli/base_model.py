@@ -141,15 +141,19 @@ def _merged(model: PreTrainedModel, adapter: Path, where: str) -> PreTrainedMode
 
     from peft import PeftModel
 
+    from sftgo_cli.adapter_merge import merged, quiet_about_ties
+
     try:
-        with warnings.catch_warnings():
+        with quiet_about_ties():
             warnings.filterwarnings("error", message=".*missing adapter keys.*")
-            merged: PreTrainedModel = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
+            whole: PreTrainedModel = merged(PeftModel.from_pretrained(model, str(adapter)), where)
+    except UserError:
+        raise
     except Exception as error:  # peft, safetensors and torch raise errors without a common base
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         fix = "give the adapter together with the base model that it was trained on"
         raise UserError(f"the adapter in {adapter} does not fit its base model: {first}", where, fix) from error
-    return merged
+    return whole
 
 
 def _quantization_config(section: ModelSection) -> Any:
@@ -214,10 +218,13 @@ def load_trained_model(folder: Path, section: ModelSection, recipe_dir: Path, dt
         from peft import PeftModel
         from transformers import GenerationConfig
 
+        from sftgo_cli.adapter_merge import quiet_about_ties
+
         base = load_base_model(section, recipe_dir, dtype)
         if (folder / GENERATION_CONFIG).is_file():  # where the trained turns end
             base.generation_config = GenerationConfig.from_pretrained(str(folder))
-        model: PreTrainedModel = PeftModel.from_pretrained(base, str(folder))
+        with quiet_about_ties():
+            model: PreTrainedModel = PeftModel.from_pretrained(base, str(folder))
         return model
     if not (folder / "config.json").is_file():
         raise UserError("no trained model", str(folder), "train it to the end first: sftgo train RECIPE")

@@ -20,6 +20,7 @@ from sftgo_cli.training.optimizer_state import (
     save_optimizer,
 )
 from sftgo_cli.training.window import Window
+from sftgo_cli.tuning.adapter_file import name_magnitudes
 
 
 class CheckpointingTrainer(Trainer):  # type: ignore[misc]
@@ -49,6 +50,7 @@ class CheckpointingTrainer(Trainer):  # type: ignore[misc]
             # peft looks for a resized vocabulary; an adapter's folder as base has none
             warnings.filterwarnings("ignore", message="Could not find a config file in")
             model.save_pretrained(folder, state_dict=state_dict)
+        name_magnitudes(Path(folder))
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
 
