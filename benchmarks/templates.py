@@ -136,7 +136,12 @@ def judge(row: Rendered, shape: str) -> str:
                 return f"WRONG: {match.group()!r} is trained"
         if message["role"] == "system" and "Sone" not in text and "system prompts" not in kinds:
             return "WRONG: the system prompt is lost, unsaid"
-        if message["role"] == "tool" and "Tone" not in text and "tool results" not in kinds:
+        if (
+            message["role"] == "tool"
+            and "Tone" in str(message["content"])
+            and "Tone" not in text
+            and "tool results" not in kinds
+        ):
             return "WRONG: the tool's result is lost, unsaid"
         if message["role"] != "assistant":
             continue

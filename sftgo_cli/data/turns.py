@@ -132,10 +132,9 @@ def _end(
         header = text[runs[number - 1][2] if number else 0 : runs[number][1]]
         last = partial(_last_length, template, conversation, gap, header, where)
         return end + _remembered(template, (*key, header), last)
-    continues = any(message == i for message, _, _ in runs[number + 1 :])
-    num_before = int((found.places_of(i) < end).sum()) if continues else None
-    closing = partial(_closing_length, template, conversation, i, gap, num_before, where)
-    return end + _remembered(template, (*key, continues), closing)
+    num_later = int((found.places_of(i) >= end).sum())
+    closing = partial(_closing_length, template, conversation, i, gap, num_later, where)
+    return end + _remembered(template, (*key, num_later > 0), closing)
 
 
 def _unopened(template: ChatTemplate, gap: str, length: int) -> int:
@@ -148,7 +147,7 @@ def _last_length(template: ChatTemplate, conversation: Conversation, gap: str, h
     """How much of the text after the last turn closes it: all of it but the header of a turn that never comes."""
     i = len(conversation.messages) - 1
     opened = _unopened(template, gap, len(gap))
-    other = _gap_after(template, conversation.upto(i + 1, QUESTION), i, None, where)
+    other = _gap_after(template, conversation.upto(i + 1, QUESTION), i, 0, where)
     if other is None or opened < len(gap):
         return opened
     length = shared_prefix(gap, other, template.added_tokens)
@@ -157,10 +156,10 @@ def _last_length(template: ChatTemplate, conversation: Conversation, gap: str, h
 
 
 def _closing_length(
-    template: ChatTemplate, conversation: Conversation, i: int, gap: str, num_before: int | None, where: str
+    template: ChatTemplate, conversation: Conversation, i: int, gap: str, num_later: int, where: str
 ) -> int:
     """How much of the text after turn i closes it; see `_gap_after`."""
-    alone = _gap_after(template, conversation.upto(i + 1), i, num_before, where)
+    alone = _gap_after(template, conversation.upto(i + 1), i, num_later, where)
     if alone is not None:
         length = shared_prefix(gap, alone, template.added_tokens)
         rest = gap[length:].lstrip()
@@ -179,18 +178,17 @@ def _closing_length(
     return first if _after_first_token(gap[first:], template.added_tokens) else 0
 
 
-def _gap_after(
-    template: ChatTemplate, conversation: Conversation, i: int, num_before: int | None, where: str
-) -> str | None:
-    """What stands after the last character of message i and before one of another's; with `num_before`, after that many
-    of its characters, for a turn that goes on after the result of a tool."""
+def _gap_after(template: ChatTemplate, conversation: Conversation, i: int, num_later: int, where: str) -> str | None:
+    """What stands after message i and before another's characters; after all but the last `num_later` of its own, for a
+    turn that goes on after the result of a tool. (Counted from the end: what is lost of a turn stands at its beginning.)
+    """
     try:
         found = attribute(template, conversation, where)
     except UserError:
         return None
     own, all_places = found.places_of(i), np.flatnonzero(found.owner != NOBODY)
-    count = len(own) if num_before is None else num_before
-    if not 0 < count <= len(own):
+    count = len(own) - num_later
+    if count <= 0:
         return None
     end = int(own[count - 1]) + 1
     later = all_places[all_places >= end]
