@@ -1,6 +1,8 @@
 """Every chat template of a folder x 11 shapes of conversation: is exactly what the assistant says trained?
 
-    python benchmarks/templates.py FOLDER [--show NAME]     FOLDER holds *.jinja files
+    python benchmarks/templates.py [FOLDER] [--show NAME] [--details]
+
+FOLDER holds *.jinja files; without one, the templates of the tests are judged, one of every kind.
 
 For each pair: `n/a` where transformers itself refuses to render the shape with this template, else `ok`, `refused`,
 `lost` (accepted; the template leaves something of an answer out and the row says so) or `WRONG`. Wrong is decided here,
@@ -97,6 +99,7 @@ NEVER = re.compile(r"\b(?:[QST](?:one|two)\b|DESCRIBE)[a-z0-9 ?]*")
 TOKEN = re.compile(
     r"<\|[^<>|\n]{1,40}\|>|<｜[^<>\n]{1,40}｜>|</?[a-z_]{1,30}>|\[/?[A-Z_]{3,30}\]|<[|/]?[a-z_]{2,30}[|]?>"
 )
+KINDS = Path(__file__).parents[1] / "tests" / "unit" / "data" / "templates"
 HEADERS = ("assistant", "model", "user", "system", "tool", "CHATBOT", "Assistant", "User")
 
 
@@ -223,7 +226,7 @@ def marked(row: Rendered) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", default=KINDS)
     parser.add_argument("--show", help="print the rendered rows of the templates whose name contains this")
     parser.add_argument("--details", action="store_true", help="print the reason of every refusal and every wrong pair")
     args = parser.parse_args()

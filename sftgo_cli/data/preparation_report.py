@@ -243,5 +243,5 @@ def refuse_lost(reports: list[PreparationReport]) -> None:
             f"the chat template leaves out what the data supervises: {'; '.join(lost)}",
             "data.chat_template",
             "choose a template that writes it, set data.train_on: completion where only earlier turns lose it, or "
-            "data.on_left_out: allow to train without it",
+            "data.on_left_out: drop (those rows) or allow (train without it)",
         )

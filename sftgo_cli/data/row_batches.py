@@ -30,6 +30,7 @@ CHARACTERS_PER_TOKEN = 64
 READING, RENDERING, TOKENIZING = "not_readable", "not_rendered", "not_tokenized"
 CUT_BEFORE = "text_cut"  # noticed: the text was cut before it was tokenized
 DUPLICATE = "duplicate"
+LEFT_OUT = "left_out_by_the_template"
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,8 @@ def _encode_batch(
             continue
         if isinstance(row, str):
             tally.drop(row, sample.row_id)
+        elif job.data.on_left_out == "drop" and any(item.supervised for item in row.left_out):
+            tally.drop(LEFT_OUT, sample.row_id)
         elif (short := _within_characters(row, job, tally)) is not None:
             tally.count_left_out(row.left_out, row.sample.row_id)
             rendered.append(short)

@@ -37,6 +37,7 @@ ROW_OPTIONS = {
     "system_prompt",
     "special_tokens_in_text",
     "on_bad_row",
+    "on_left_out",
 }
 HOLDOUT_SEED = 0  # not training.seed: runs that differ in their seed must be measured on the same rows
 

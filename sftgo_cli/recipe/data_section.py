@@ -70,8 +70,8 @@ class DataSection(StrictModel):
     chat_template_kwargs: dict[str, Any] = Field(
         default_factory=dict, description="Variables of the chat template: {enable_thinking: false}; rows may have own"
     )
-    on_left_out: Literal["error", "allow"] = Field(
-        "error", description="What happens where the chat template leaves out what an answer is trained on"
+    on_left_out: Literal["error", "drop", "allow"] = Field(
+        "error", description="What happens to rows of whose trained answers the chat template leaves something out"
     )
     system_prompt: str | None = Field(None, description="System prompt of the conversations that have none")
     special_tokens_in_text: Literal["keep", "escape"] = Field(

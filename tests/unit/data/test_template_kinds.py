@@ -17,7 +17,9 @@ import pytest
 from sftgo_cli.data.left_out import LeftOut
 from sftgo_cli.data.rendering import Rendered, make_renderer, render_sample
 from sftgo_cli.data.samples import ChatBody, Sample
+from sftgo_cli.data.templates import chosen_template, saved_templates
 from sftgo_cli.errors import UserError
+from sftgo_cli.recipe.data_section import DataSection
 
 FOLDER = Path(__file__).parent / "templates"
 TOOL = {
@@ -275,3 +277,74 @@ def test_a_header_that_opens_every_role_is_no_stop() -> None:
     text = source("closes_only_at_the_end").replace("<|im_end|>", "").replace("{{ eos_token }}", "")
     with pytest.raises(UserError, match="never trains its stop token"):
         make_renderer(text, BENCHMARK.tokenizer_for(text), "assistant")
+
+
+class Chooses:
+    """What `chosen_template` reads of a recipe's data."""
+
+    def __init__(self, chat_template: str | None = None, **variables: Any) -> None:
+        self.section = DataSection.model_validate(
+            {"train": [{"path": "x"}], "chat_template": chat_template, "chat_template_kwargs": variables}
+        )
+
+    def source(self, tokenizer: Any) -> str:
+        found = chosen_template(self.section, tokenizer, FOLDER)
+        assert found is not None
+        return found
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (True, "True"),
+        (None, "None"),
+        (3, "3"),
+        (0.5, "0.5"),
+        ('a "quoted" \\ wörd', 'a "quoted" \\ wörd'),
+        ([1, {"k": None}], "[1, {'k': None}]"),
+    ],
+)
+def test_variables_of_the_recipe_are_defaults_wherever_the_template_is_used(value: Any, shown: str) -> None:
+    template = (
+        "{% macro inner() %}({{ effort }}){% endmacro %}"
+        "{% for m in messages %}<|im_start|>{{ m.role }}{{ effort }}{{ inner() }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    )
+    tokenizer = BENCHMARK.tokenizer_for(template)
+    source = Chooses(template, effort=value).source(tokenizer)
+    row = render_sample(Sample("r", "w", ChatBody([ASK, NINE])), make_renderer(source, tokenizer, "assistant"))
+    assert isinstance(row, Rendered)
+    assert row.text.startswith(f"<|im_start|>user{shown}({shown})\n")
+    # The run's own template says the same in transformers, and a request may say otherwise.
+    tokenizer.chat_template = source
+    assert tokenizer.apply_chat_template([ASK, NINE], tokenize=False) == row.text
+    assert "user9(9)" in tokenizer.apply_chat_template([ASK, NINE], tokenize=False, effort=9)
+
+
+def test_a_variable_that_no_template_can_read_is_refused() -> None:
+    tokenizer = BENCHMARK.tokenizer_for("<|im_start|><|im_end|>")
+    for name in ("not a name", "messages", "add_generation_prompt"):
+        with pytest.raises(UserError, match=f"{name!r} is no variable of a chat template"):
+            Chooses("chatml", **{name: 1}).source(tokenizer)
+
+
+def test_rows_with_tools_take_the_tokenizers_template_for_tools() -> None:
+    plain, tools = source("fixed_date"), source("needs_tools")
+    tokenizer = BENCHMARK.tokenizer_for(plain + tools)
+    tokenizer.chat_template = {"default": plain, "tool_use": tools}
+    renderer = make_renderer(Chooses(tone="calm").source(tokenizer), tokenizer, "assistant")
+    without = render_sample(Sample("r", "w", ChatBody([ASK, NINE])), renderer)
+    with_tools = render_sample(Sample("r", "w", ChatBody(CALLS, [TOOL])), renderer)
+    assert isinstance(without, Rendered)
+    assert isinstance(with_tools, Rendered)
+    assert without.text.startswith("<|im_start|>system\nToday is 26 Jul 2024.")
+    assert "Tells the time" in with_tools.text
+    assert [with_tools.text[a:b] for a, b, _ in with_tools.spans] == [
+        f"<call>{written('CET')}</call>{END}",
+        f"It is nine.{END}",
+    ]
+    assert Chooses("tool_use").source(tokenizer) == tools
+    saved = saved_templates(Chooses(tone="calm").source(tokenizer), tokenizer)
+    assert isinstance(saved, dict)
+    assert saved["default"].endswith(plain)
+    assert saved["tool_use"].endswith(tools)
+    assert saved["tool_use"].startswith("{%- set tone")
