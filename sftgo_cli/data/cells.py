@@ -17,7 +17,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "completion": ("response", "answer", "output", "target", "solution", "chosen"),
     "query": ("question", "prompt"),
     "system": ("system_prompt", "system_message"),
-    "messages": ("conversation", "dialog", "dialogue", "chat", "turns", "dialogs", "history"),
+    "messages": ("conversation", "dialog", "dialogue", "chat", "turns", "dialogs", "history", "data"),
     "conversations": ("conversation",),
     "text": ("content", "document"),
 }

@@ -25,8 +25,9 @@ from sftgo_cli.data.cells import (
     read_weights,
 )
 from sftgo_cli.data.json_text import parse_cell
+from sftgo_cli.data.message_content import read_content
 from sftgo_cli.data.messages import Conversation, has_system, read_conversation, spoken, with_system
-from sftgo_cli.data.row_formats import CHAT, REQUIRED, Format, rename
+from sftgo_cli.data.row_formats import CHAT, REJECTED, REQUIRED, Format, rename
 from sftgo_cli.data.samples import ChatBody, PairBody, Sample, TextBody, TokenBody
 from sftgo_cli.data.segments import is_segment_list, read_response
 from sftgo_cli.data.sources import RawRow
@@ -87,7 +88,7 @@ def to_sample(
         token_columns={name: read_numbers(values, name, row.where) for name in keep_columns},
         row_columns={name: read_number(values, name, row.where) for name in keep_row_columns},
         unknown_keys=read.unknown,
-        noticed=read.noticed,
+        noticed=read.noticed | ({"rejected_trained"} if any(values.get(name) is False for name in REJECTED) else set()),
     )
 
 
@@ -135,7 +136,7 @@ def _body(values: Values, fmt: Format, where: str) -> _Read:
 
 def _chat(conversation: Conversation, values: Values, where: str, first_answer: int = 0) -> _Read:
     """A conversation with what the row has besides; `first_answer` counts its turns without the system prompt."""
-    whole = with_system(conversation, _text(values, "system", where), where)
+    whole = with_system(conversation, _system(values, where), where)
     first_answer += len(whole.turns) - len(conversation.turns) if first_answer else 0
     tools = read_tools(values, where)
     messages = [
@@ -168,6 +169,12 @@ def _parsed(value: Any, name: str, where: str) -> Any:
     if isinstance(value, str):
         return parse_cell(value, f"{where}, column {name}") if value.strip() else None
     return value
+
+
+def _system(values: Values, where: str) -> str:
+    """The row's system prompt, as text or as content parts."""
+    content = read_content(values.get("system"), "system", f"{where}, column system")
+    return content.text if content else ""
 
 
 def _text(values: Values, name: str, where: str) -> str:

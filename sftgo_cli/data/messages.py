@@ -25,6 +25,7 @@ Message = dict[str, Any]
 
 TEXT_KEYS = ("content", "value")
 READ_HERE = ("role", "from", *TEXT_KEYS, "tool_calls", "function_call", "refusal", *REASONING_KEYS, *WEIGHT_KEYS)
+ASKED, SAID = ("human", "user"), ("assistant", "gpt", "bot")  # keys of a question with its answer
 PASSED_ON = ("name", "tool_call_id")
 ASKED_ELSEWHERE = "message_trained"  # noticed: a message that is not the assistant's says that it is to be trained on
 
@@ -92,7 +93,11 @@ def read_conversation(value: Any, column: str, where: str) -> Conversation:
     place = f"{where}, column {column}"
     if isinstance(value, str) and value.lstrip().startswith(("[", "array(")):
         value = parse_cell(value, place)
-    turns = [_turn(item, f"{place}[{index}]") for index, item in enumerate(_list_of_dicts(value, place))]
+    turns = [
+        _turn(one, f"{place}[{index}]")
+        for index, item in enumerate(_list_of_dicts(value, place))
+        for one in _exchanged(item)
+    ]
     return Conversation(tuple(_joined(turns, place)))
 
 
@@ -118,6 +123,9 @@ def has_system(messages: Sequence[Message]) -> bool:
 
 
 def _list_of_dicts(value: Any, place: str) -> list[dict[str, Any]]:
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        fix = "give [{role: user, content: ...}, {role: assistant, content: ...}, ...]"
+        raise UserError("the texts of a conversation do not say who speaks", place, fix)
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         kind = "null" if value is None else type(value).__name__
         if isinstance(value, list):
@@ -126,6 +134,17 @@ def _list_of_dicts(value: Any, place: str) -> list[dict[str, Any]]:
     if not value:
         raise UserError("the list of messages is empty", place, "fill it in or remove the row")
     return value
+
+
+def _exchanged(item: dict[str, Any]) -> list[dict[str, Any]]:
+    """The messages of `{human: ..., assistant: ...}`, as ms-swift writes a question with its answer; else the item."""
+    asked = next((name for name in ASKED if name in item), None)
+    said = next((name for name in SAID if name in item), None)
+    if "role" in item or "from" in item or asked is None or said is None:
+        return [item]
+    messages = [{"role": "system", "content": item["system"]}] if item.get("system") else []
+    more = {key: value for key, value in item.items() if key not in (asked, said, "system")}
+    return [*messages, {"role": "user", "content": item[asked]}, {"role": "assistant", "content": item[said], **more}]
 
 
 def _turn(item: dict[str, Any], place: str) -> Turn:

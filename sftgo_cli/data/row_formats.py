@@ -35,6 +35,7 @@ OPTIONAL: dict[Format, tuple[str, ...]] = {
     "text": (),
 }
 EVERY_FORMAT = ("id", "loss_weight", "token_weights")
+REJECTED = ("label", "kto_tag")  # False in these marks an answer that is not wanted, as data for KTO has it
 # What is known and not read: columns that tell it, what it is, and what to do.
 NOT_READ: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (
@@ -51,6 +52,11 @@ NOT_READ: tuple[tuple[tuple[str, ...], str, str], ...] = (
         ("preferred_output", "non_preferred_output"),
         "the rows are OpenAI's preference rows",
         "write {messages: input.messages and the preferred output after them}",
+    ),
+    (
+        ("query", "answers", "tools"),
+        "the rows are questions with calls as answers (xLAM)",
+        "write {messages: [{role: user, content: query}, {role: assistant, tool_calls: answers}], tools}",
     ),
     (
         ("contents",),

@@ -17,6 +17,7 @@ TOKENS_SHOWN = 5
 # What `noticed` of a report means, by its key, after "12 rows of train.0".
 NOTICED = {
     "message_trained": "say `train: true` in messages that are not the assistant's, which only data.train_on: all trains",
+    "rejected_trained": "are labelled false, as data for KTO marks answers that are not wanted, and are trained on",
     "text_cut": "are so long that their text was cut before it was tokenized",
 }
 KEPT = "they are special tokens there too; data.special_tokens_in_text: escape makes them plain text"

@@ -93,7 +93,13 @@ SAME: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
         {"messages": [ASK, {**SAY, "reasoning": "hm"}]},
         [ASK, {**SAY, "reasoning": "hm", "reasoning_content": "hm"}],
     ),
+    "questions with answers": (
+        {"conversations": [{"human": "q", "assistant": "a"}, {"user": "q", "gpt": "a"}]}, [ASK, SAY, ASK, SAY],
+    ),
     "system column": ({"messages": [ASK, SAY], "system": "S"}, [{"role": "system", "content": "S"}, ASK, SAY]),
+    "system as parts": (
+        {"messages": [ASK, SAY], "system": [{"text": "S"}]}, [{"role": "system", "content": "S"}, ASK, SAY],
+    ),
     "alpaca with history": (
         {"instruction": "q", "input": "", "output": "a", "system": "S", "history": [["h", "i"]]},
         [{"role": "system", "content": "S"}, {"role": "user", "content": "h"}, {"role": "assistant", "content": "i"},
@@ -205,6 +211,12 @@ def test_unknown_keys_and_training_elsewhere_are_noticed() -> None:
     assert read({"messages": [ASK, {**SAY, "train": True}]}).noticed == frozenset()
 
 
+def test_rejected_answers_are_noticed() -> None:
+    for column in ("label", "kto_tag"):
+        assert read({"prompt": "q", "completion": "a", column: False}).noticed == {"rejected_trained"}
+        assert read({"messages": [ASK, SAY], column: True}).noticed == frozenset()
+
+
 @pytest.mark.parametrize("arguments", ["", "  ", None, {}, "{}", "null"])
 def test_a_call_without_arguments_has_an_empty_object(arguments: Any) -> None:
     bare = {"name": "f", "arguments": arguments}
@@ -269,7 +281,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "python's print": ({"messages": "[{'role': 'user', 'content': 'q'}]"}, "how Python prints it"),
     "a key twice": ({"messages": '[{"role": "user", "role": "tool", "content": "q"}]'}, "'role' stands twice"),
     "text under another name": ({"messages": [{"role": "user", "text": "q"}]}, "rename text to content"),
-    "no role": ({"messages": [{"human": "q", "assistant": "a"}]}, "the role is missing.*role: user"),
+    "texts alone": ({"conversations": ["q", "a"]}, "do not say who speaks"),
+    "no role": ({"messages": [{"speaker": "A", "content": "a"}]}, "the role is missing.*role: user"),
     "two system prompts": ({"messages": [{"role": "system", "content": "T"}, SAY], "system": "S"}, "two system prompts"),
     "calls twice": ({"messages": [ASK, {**CALLING, "function_call": {"name": "f"}}]}, "both tool_calls and function_call"),
     "tools twice": ({"messages": [ASK, SAY], "tools": [WRAPPED], "functions": [WRAPPED]}, "both tools and functions"),
