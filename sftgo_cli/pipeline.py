@@ -127,6 +127,7 @@ def tokenize(
     from sftgo_cli.data.sampling import check_drawn
     from sftgo_cli.data.segments import given_groups
     from sftgo_cli.data.stages import Tokenizing, held_out, tokenized
+    from sftgo_cli.data.template_tokens import say_split_tokens
     from sftgo_cli.data.templates import chosen_template
     from sftgo_cli.data.tokenizer import load_tokenizer
 
@@ -135,6 +136,7 @@ def tokenize(
     _check_context(recipe, loaded.source_dir)
     tokenizer = load_tokenizer(recipe.model, loaded.source_dir)
     template = chosen_template(recipe.data, tokenizer, loaded.source_dir)
+    say_split_tokens(template, tokenizer, say)
     keep, keep_row = methods.source_columns(recipe)
     given = given_groups(recipe.grouping)
     job = Tokenizing(recipe.data, loaded.source_dir, tokenizer, template, keep, say, keep_row, given)
@@ -270,8 +272,7 @@ def train(
 
     Args:
         num_processes: `-n`, for the ranks and for a scorer that runs a model; None for one per accelerator.
-        launch_flags: flags for `accelerate launch`.
-        arguments: the command line that a rank runs: `train RECIPE overrides`.
+        launch_flags, arguments: flags for `accelerate launch`; the command line that a rank runs: `train RECIPE overrides`.
         on_ranks: called when other processes take over, which then say themselves what they do.
     """
     from sftgo_cli.training import launch

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SECONDS_BETWEEN_LINES = 10.0
+WIDE = 110  # columns that the bar takes with every word
 
 Advance = Callable[[int], None]
 
@@ -37,9 +38,10 @@ def shown_progress(work: Work, say: Callable[[str], None], console: Any) -> Iter
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+    wide = console.width >= WIDE
     columns = (
         TextColumn(f"[bold]{work.verb}"),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=20 if wide else 6),
         TaskProgressColumn(),
         TextColumn("{task.fields[note]}"),
         TextColumn("left"),
@@ -57,7 +59,7 @@ def shown_progress(work: Work, say: Callable[[str], None], console: Any) -> Iter
                 start = time.monotonic()
                 return
             rate = done / max(time.monotonic() - start, 1e-9)
-            bar.update(task, advance=units, note=f"{of_all}  {_rate(rate)} {work.unit}/s")
+            bar.update(task, advance=units, note=f"{of_all}  {_rate(rate)}{f' {work.unit}' if wide else ''}/s")
 
         yield advance
 

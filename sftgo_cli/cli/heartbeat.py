@@ -16,6 +16,7 @@ FIRST_SECONDS = 1.5
 SILENT_SECONDS = 5.0
 GROWTH = 2.0
 LONGEST_SECONDS = 120.0
+OTHER = "working"
 
 
 class Heartbeat:
@@ -31,6 +32,8 @@ class Heartbeat:
         self.heard_at = now
         if line is not None:
             self.activity, self.since, self.wait = line, now, SILENT_SECONDS
+        elif self.activity != OTHER:  # a table or a bar: whatever was going on before has ended, or shows itself
+            self.activity, self.since = OTHER, now
         self.wait = max(self.wait, SILENT_SECONDS)
 
     def tick(self, now: float) -> str | None:

@@ -13,6 +13,8 @@ from transformers import TrainerCallback
 from sftgo_cli.errors import EXIT_INTERRUPTED
 from sftgo_cli.training.launch import report_exit
 
+WIDE = 125  # columns that the bar takes with every word
+
 
 class StopOnSignal(TrainerCallback):  # type: ignore[misc]
     """SIGTERM or SIGINT: finish the step, save, stop (exit 75). A second signal exits at once; checkpoints stay valid.
@@ -134,14 +136,16 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
+        wide = self.console.width >= WIDE
         columns = (
-            TextColumn("[bold]training"),
-            BarColumn(bar_width=20),
+            *([TextColumn("[bold]training")] if wide else []),
+            BarColumn(bar_width=20 if wide else 8),
             MofNCompleteColumn(),
-            TextColumn("steps  {task.fields[note]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("steps  {task.fields[note]}" if wide else "{task.fields[note]}"),
+            *([TimeElapsedColumn()] if wide else []),
+            *([TextColumn("left")] if wide else []),
+            TimeRemainingColumn(elapsed_when_finished=not wide),
+            *([] if wide else [TextColumn("left")]),
         )
         self.bar = Bar(*columns, console=self.console)
         self.task = self.bar.add_task("train", total=state.max_steps, completed=state.global_step, note="")
@@ -160,9 +164,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         if line is None:
             return
         if self.bar is not None and "ce_loss" in logs:
-            speed = logs.get("tokens_per_second") or 0.0
-            note = f"loss {_short(logs['loss'])}  worst group {_short(logs['worst_group_loss'])}  {speed:,.0f} tokens/s"
-            self.bar.update(self.task, note=note)
+            self.bar.update(self.task, note=bar_note(logs, wide=self.console.width >= WIDE))
         else:
             self.console.print(line, highlight=False, soft_wrap=True)
 
@@ -171,6 +173,14 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+
+def bar_note(logs: dict[str, Any], wide: bool) -> str:
+    """What the bar says beside the steps; on a terminal of 80 columns in as few words as fit."""
+    loss, worst, speed = _short(logs["loss"]), _short(logs["worst_group_loss"]), logs.get("tokens_per_second") or 0.0
+    if wide:
+        return f"loss {loss}  worst group {worst}  {speed:,.0f} tokens/s"
+    return f"loss {loss} worst {worst} {speed:,.0f} tok/s"
 
 
 def log_line(logs: dict[str, Any], step: int, max_steps: int) -> str | None:

@@ -59,6 +59,7 @@ def train(inputs: TrainingInputs, say: Say, console: Any) -> Path:
             raise StateError("the finished run has no checkpoint to continue from", str(folder), "train a new run")
         if stages is not None and checkpoint is None and run_dir.has_begun(folder, stages):
             say("the run in the folder has no checkpoint yet; starting from step 0")
+        say(f"loading the model {recipe.model.name_or_path}")
         _train_from(inputs, args, folder, checkpoint, say, console)
     return folder
 

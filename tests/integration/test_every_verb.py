@@ -171,7 +171,7 @@ def test_a_line_comes_within_two_seconds_and_whenever_it_is_silent() -> None:
     assert beat.tick(18.0) == "still tokenizing train.0 (5 s)"
     beat.heard(None, 20.0)  # a progress bar
     assert beat.tick(25.5) is None
-    assert beat.tick(30.0) == "still tokenizing train.0 (17 s)"
+    assert beat.tick(30.0) == "still working (10 s)"
 
 
 def test_the_first_line_comes_while_a_verb_still_loads(capsys: Any) -> None:

@@ -270,13 +270,15 @@ def test_lines_tell_rate_and_remaining_time(tmp_path: Path, monkeypatch: pytest.
         assert left == pytest.approx((total - done) / rate, rel=0.1, abs=2)
 
 
-def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_shows_a_bar(tmp_path: Path, width: int) -> None:
     shown = io.StringIO()
-    console = Console(file=shown, force_terminal=True, width=120)
+    console = Console(file=shown, force_terminal=True, width=width)
     said: list[str] = []
     score(two_sources(tmp_path), said=said, console=console)
     assert "100%" in shown.getvalue()
-    assert "tokens/s" in shown.getvalue()
+    assert ("tokens/s" if width == 120 else "/s") in shown.getvalue()
+    assert "…" not in shown.getvalue()
     assert said == ["scoring 300 rows with toy"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 from types import SimpleNamespace
 from typing import Any
@@ -163,3 +164,18 @@ def test_progress_prints_lines_or_a_bar(terminal: bool) -> None:
     assert ("training" in out.getvalue()) == terminal
     assert "evaluated a: loss 1.000" in out.getvalue()
     assert progress.bar is None
+
+
+@pytest.mark.parametrize("width", [80, 125, 200])
+def test_the_bar_fits_and_nothing_in_it_is_cut(width: int) -> None:
+    out = io.StringIO()
+    progress = Progress(Console(file=out, force_terminal=True, width=width))
+    huge = SimpleNamespace(is_world_process_zero=True, global_step=99_000, max_steps=100_000, log_history=[])
+    progress.on_train_begin(None, huge, None)
+    values = {"loss": 12.345678, "worst_group_loss": 13.456789, "tokens_per_second": 1_234_567.0}
+    progress.on_log(None, huge, None, logs={**TRAIN, **values})
+    progress.on_train_end(None, huge, None)
+    printed = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+    assert "…" not in printed
+    assert all(part in printed for part in ("99000/100000", "12.346", "13.457", "1,234,567 tok", "left"))
+    assert all(len(line) <= width for line in re.split(r"[\r\n]+", printed))
