@@ -101,6 +101,18 @@ def labelled(tokenizer: Any, texts: list[str]) -> dict[str, torch.Tensor]:
     return {**batch, "labels": labels_BT}
 
 
+def checkpoints(folder: Path) -> tuple[Path, Path]:
+    """The classifier that stands in for LLMLingua-2's and the reference of Rho-1, trained where the folder lacks them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    classifier, reference = folder / "classifier", folder / "reference"
+    if not (classifier / "config.json").exists():
+        print(f"classifier: right on {train_classifier(classifier):.1%} of the pieces of new documents")
+    command = ["train", str(ROOT / "recipes" / "rho1" / "builtin_reference.yaml")]
+    if sftgo([*command, f"training.output_dir={reference}", "training.use_cpu=true"]):
+        raise SystemExit("the reference was not trained")
+    return classifier, reference
+
+
 def markdown_table(recipe: Path, scorers: str) -> str:
     """The sample's response under every scorer, the most important tokens bold."""
     lines = ["| scorer | the sample |", "| --- | --- |"]
@@ -137,16 +149,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "images" / "strategies.png")
     arguments = parser.parse_args()
     folder: Path = arguments.folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "classifier" / "config.json").exists():
-        print(f"classifier: right on {train_classifier(folder / 'classifier'):.1%} of the pieces of new documents")
-    reference = ["train", str(ROOT / "recipes" / "rho1" / "builtin_reference.yaml")]
-    if sftgo([*reference, f"training.output_dir={folder / 'reference'}", "training.use_cpu=true"]):
-        raise SystemExit("the reference was not trained")
+    classifier, reference = checkpoints(folder)
     recipe = folder / "strategies.yaml"
     recipe.write_text(RECIPE)
-    classifier = f"{{name: llmlingua2, model: {folder / 'classifier'}}}"
-    scorers = f"tfidf, {classifier}, {{name: rho1, reference: {folder / 'reference'}}}"
+    scorers = f"tfidf, {{name: llmlingua2, model: {classifier}}}, {{name: rho1, reference: {reference}}}"
     page = folder / "strategies.html"
     if sftgo(["inspect", str(recipe), "--compare", scorers, "--row", ROW, "--html", str(page)]):
         raise SystemExit("the page was not written")

@@ -125,6 +125,12 @@ def score_bits(threshold: float) -> int:
         return int(ordered_bits(np.array([threshold], dtype=np.float64).astype(np.float32))[0])
 
 
+def score_of_bits(bits: int) -> float:
+    """The score whose `ordered_bits` these are; NaN for bits that no score has."""
+    plain = bits ^ 0x80000000 if bits & 0x80000000 else bits ^ 0xFFFFFFFF
+    return float(np.array([plain], dtype=np.uint32).view(np.float32)[0])
+
+
 def global_thresholds(chunks: Callable[[], Iterator[npt.NDArray[np.float32]]], cuts: Sequence[float]) -> list[int]:
     """`ordered_bits` of the k-th largest of all n scores for every cut, k = max(1, ceil(f n - 1e-9)).
 

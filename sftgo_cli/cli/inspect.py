@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sftgo_cli.cli.output import Overrides, RecipePath, console, emit, quiet_libraries, reading_width, say
+from sftgo_cli.errors import UserError
 
 if TYPE_CHECKING:
     from sftgo_cli.pipeline import PreparedData
@@ -41,6 +42,9 @@ def inspect(
         str | None,
         typer.Option(metavar="SCORERS", help="Each row under several scorers, as in `sftgo score --compare`"),
     ] = None,
+    why: Annotated[
+        str | None, typer.Option(metavar="ROW:TOKEN", help="Say how a row's token (counted from 0) came into its group")
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page here instead")] = None,
 ) -> int:
     """Show rows of RECIPE as they will be trained, every token colored by its group."""
@@ -49,6 +53,10 @@ def inspect(
 
     loaded = pipeline.load(recipe, overrides or [])
     quiet_libraries()
+    if why is not None:
+        if compare is not None or html is not None or row is not None:
+            raise UserError("--why says something about one token", "--why", "leave out --compare, --html and --row")
+        return _why(loaded, why, set_name)
     num_rows = rows or (5 if html is None else 40)
     if compare is not None:
         return _compare(loaded, compare, (set_name, start, num_rows, row), color_by, html)
@@ -107,6 +115,23 @@ def _write_page(
     durable.write_text(html, page)
     say(f"wrote {len(chosen)} rows to {html}")
     emit({"num_rows": len(chosen), "page": html})
+
+
+def _why(loaded: LoadedRecipe, asked: str, set_name: str | None) -> int:
+    """One token's way into its group, a line each."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from sftgo_cli.explanation import explanation
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    lines = explanation(loaded, asked, set_name, say, console(stderr=True))
+    for name, text in lines:
+        grid.add_row(Text(name), Text(text))
+    console().print(grid)
+    emit({"lines": [{"name": name.strip(), "text": text} for name, text in lines]})
+    return 0
 
 
 def _provenance(curated: dict[str, Path], rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:

@@ -41,7 +41,7 @@ def score(
     from sftgo_cli.data.stages import check_new_folder, save_columns
     from sftgo_cli.report.group_names import group_labels
     from sftgo_cli.report.score_table import score_statistics, score_table
-    from sftgo_cli.report.token_kinds import count_kinds, kind_rows, kinds_table, kinds_warning
+    from sftgo_cli.report.token_kinds import KINDS, count_kinds, kind_rows, kinds_table, kinds_warning
     from sftgo_cli.scoring.group_stage import given_column
 
     if output is not None:
@@ -70,6 +70,9 @@ def score(
             "recipe": recipe,
             "num_rows": data.train.num_rows,
             "groups": summaries,
+            "kinds": [dict(zip(KINDS, kinds.shares(group), strict=True)) for group in range(data.num_groups)],
+            "kinds_of_all": dict(zip(KINDS, kinds.shares(), strict=True)),
+            "warning": warning,
             "sources": data.reports,
             "output": output,
         }

@@ -96,24 +96,39 @@ def _settings(train: Rows, grouping: GroupingSection, say: Say) -> dict[str, Any
 
 def _quantiles(train: Rows, grouping: GroupingSection, say: Say) -> list[int]:
     """The thresholds over all training rows together, each row counted once, whatever its source's weight."""
-    from sftgo_cli.grouping import global_thresholds
-
-    def scores() -> Iterator[npt.NDArray[np.float32]]:
-        from sftgo_cli.grouping import ranked_tokens
-
-        for chunk in table_of(train.datasets, (LABELS, PINNED, TOKEN_SCORES)).chunks():
-            ranked_N = ranked_tokens(chunk.supervised, chunk.columns[PINNED], grouping.special_tokens)
-            scores_M = chunk.columns[TOKEN_SCORES][ranked_N]
-            yield -scores_M if grouping.invert else scores_M
 
     def build(folder: Path) -> None:
-        thresholds = global_thresholds(scores, grouping.quantiles or ())
+        thresholds = _computed_quantiles(train, grouping)
         (folder / "thresholds.json").write_text(json.dumps(thresholds), encoding="utf-8")
 
     settings = grouping.model_dump(include={"quantiles", "special_tokens", "invert"})
     stage = cached("quantiles", QUANTILES_VERSION, {"scores": train.keys, "grouping": settings}, build, say)
     found: list[int] = json.loads((stage.path / "thresholds.json").read_text(encoding="utf-8"))
     return found
+
+
+def _computed_quantiles(train: Rows, grouping: GroupingSection) -> list[int]:
+    from sftgo_cli.grouping import global_thresholds, ranked_tokens
+
+    def scores() -> Iterator[npt.NDArray[np.float32]]:
+        for chunk in table_of(train.datasets, (LABELS, PINNED, TOKEN_SCORES)).chunks():
+            ranked_N = ranked_tokens(chunk.supervised, chunk.columns[PINNED], grouping.special_tokens)
+            scores_M = chunk.columns[TOKEN_SCORES][ranked_N]
+            yield -scores_M if grouping.invert else scores_M
+
+    return global_thresholds(scores, grouping.quantiles or ())
+
+
+def shared_thresholds(train: Rows, grouping: GroupingSection) -> list[float] | None:
+    """The scores (negated under `invert`) at which groups begin where they are the same for all rows, highest first; None
+    where every row has its own, or scores decide nothing."""
+    from sftgo_cli.grouping import score_bits, score_of_bits
+
+    if grouping.quantiles is not None:
+        return sorted(map(score_of_bits, _computed_quantiles(train, grouping)), reverse=True)
+    if grouping.thresholds is not None:
+        return sorted((score_of_bits(score_bits(threshold)) for threshold in grouping.thresholds), reverse=True)
+    return None
 
 
 def _group_ids(chunk: TokenChunk, grouping: GroupingSection, settings: dict[str, Any]) -> npt.NDArray[np.int8]:

@@ -115,6 +115,30 @@ def score(rows: TokenTable, fit_on: TokenTable, options: Options) -> Iterator[np
             yield score_chunk(chunk, terms_of(chunk), statistics, options, threads)
 
 
+def explain(rows: TokenTable, fit_on: TokenTable, options: Options, row: int, token: int) -> list[tuple[str, str]]:
+    """What the score of a supervised token is made of: the term, tf and idf with the counts behind them."""
+    import numpy as np
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        terms_of = WordTerms(threads) if options.unit == "word" else token_terms
+        statistics = fit(fit_on, terms_of, threads)
+        chunk = rows.slice(row, row + 1)
+        terms = terms_of(chunk)
+    runs = _runs(chunk.row_offsets, 0, terms, chunk.supervised)
+    number = int(terms.numbers_N[token])
+    run = int(np.flatnonzero(runs.terms_R == number)[0])
+    known = int(statistics.frequency_T[number]) if number < len(statistics.frequency_T) else 0
+    tf = float(term_frequency(runs, statistics, options)[run])
+    idf = float(inverse_frequency(statistics, number + 1, options)[number])
+    place = -1 if terms.places_N is None else int(terms.places_N[token])
+    term = f"token {number}" if terms.places_N is None else "a token without characters"
+    return [
+        ("term", term if place < 0 else f"the word at character {place}"),
+        ("tf", f"{tf:.4f}: {runs.counts_R[run]} times among {runs.counts_R.sum()} supervised terms of the row"),
+        ("idf", f"{idf:.4f}: in {known:,} of {statistics.num_documents:,} distinct training rows"),
+    ]
+
+
 def fit(rows: TokenTable, terms_of: Callable[[TokenChunk], Terms], threads: ThreadPoolExecutor) -> Statistics:
     """Count documents, their lengths, and in how many of them each term stands."""
     import numpy as np

@@ -29,7 +29,7 @@ LEVELS = [
     {"training"},
     {"pipeline"},
     {"comparison", "row_choice"},
-    {"model_use"},
+    {"explanation", "model_use"},
     {"cli"},
 ]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
