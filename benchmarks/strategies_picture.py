@@ -30,6 +30,7 @@ from sftgo_cli.builtin.corpus import prose
 from sftgo_cli.cli.main import main as sftgo
 from sftgo_cli.comparison import prepare_each
 from sftgo_cli.report.segments import between, leading_blank, row_segments, row_tokens
+from sftgo_cli.row_choice import select_rows
 
 ROOT = Path(__file__).parents[1]
 ROW = "fact-train-0890"
@@ -117,7 +118,7 @@ def markdown_table(recipe: Path, scorers: str) -> str:
     """The sample's response under every scorer, the most important tokens bold."""
     lines = ["| scorer | the sample |", "| --- | --- |"]
     for label, data in prepare_each(pipeline.load(recipe, []), scorers, print).items():
-        row = row_tokens(pipeline.select_rows(data, None, 0, 1, ROW)[0])
+        row = row_tokens(select_rows(data, None, 0, 1, ROW)[0])
         answer = between(row, int(row.supervised.argmax()), row.num_tokens - 1)  # without the end of turn
         pieces = [(*leading_blank(segment.text), segment.group == 1) for segment in row_segments(answer)]
         text = "".join(f"{blank}**{word}**" if important else f"{blank}{word}" for blank, word, important in pieces)
