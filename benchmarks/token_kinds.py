@@ -160,7 +160,8 @@ def main() -> None:
             for name, by_formula in found.items()
         }
         figures["reference"] = REFERENCE
-        ratios.append(ratio("content words of the important tokens, points from independent figures", largest, 1.0, at_most=True))
+        what = "content words of the important tokens, points from independent figures"
+        ratios.append(ratio(what, largest, 1.0, at_most=True))
     write_result("token_kinds", "kinds of the important tokens, in shares", figures, ratios, before)
 
 
