@@ -22,7 +22,8 @@ Or parts, other scorers whose scores it combines (see combine.py):
     PART_OPTIONS                    names of the options that hold them; left out of the cache key, for theirs are in it
     combine(chunk, part_scores, options)   float32[N] per chunk; `columns` are what it reads besides the parts' scores
 
-All: higher is more important, and NaN where not supervised.
+All: higher is more important, finite where supervised, NaN elsewhere; checked before it is written (checked_scores.py).
+A scorer may also have `explain(rows, fit_on, options, row, token)`, the name and text of each part of a score.
 """
 
 from __future__ import annotations
