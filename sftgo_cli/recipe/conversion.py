@@ -18,24 +18,13 @@ from sftgo_cli.recipe.converted_data import DATA_KEYS, Sources, data_sources
 from sftgo_cli.recipe.dump import to_yaml
 from sftgo_cli.recipe.faults import Fault, raise_faults
 from sftgo_cli.recipe.foreign_keys import asks_for_nothing, foreign_keys
+from sftgo_cli.recipe.foreign_tools import TOOLS, telltale_keys
 from sftgo_cli.recipe.merging import written_out
 from sftgo_cli.recipe.node import places, plain
 from sftgo_cli.recipe.training_section import TrainingSection
 from sftgo_cli.recipe.unknown_keys import MethodTables
 from sftgo_cli.recipe.yaml_positions import parse_mapping, read_text
 
-TOOLS = {"trl": "TRL", "axolotl": "axolotl", "llamafactory": "LLaMA-Factory", "swift": "ms-swift"}
-# Keys that only one of them has.
-TELLTALE = {
-    "trl": "dataset_name use_peft dataset_train_split dataset_test_split assistant_only_loss completion_only_loss "
-    "dataset_text_field dataset_num_proc lora_task_type model_init_kwargs max_seq_length dataset_config",
-    "axolotl": "base_model micro_batch_size sequence_len num_epochs val_set_size sample_packing adapter optimizer "
-    "lr_scheduler dataset_prepared_path lora_target_linear evals_per_epoch saves_per_epoch train_on_inputs",
-    "llamafactory": "stage finetuning_type cutoff_len dataset_dir lora_target lora_rank template dataset "
-    "preprocessing_num_workers overwrite_cache plot_loss val_size neat_packing do_train",
-    "swift": "tuner_type train_type split_dataset_ratio torch_dtype lora_rank attn_impl loss_scale model val_dataset "
-    "dataset model_author truncation_strategy quant_bits target_modules",
-}
 # What the tool does where its configuration is silent.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "trl": {
@@ -98,8 +87,9 @@ def converted(path: Path, methods: MethodTables) -> tuple[str, str, list[str]]:
     work.sources = data_sources(tool, config, path.parent)
     work.left_out += work.sources.left_out
     _precision(config, work)
+    done = {*DATA_KEYS[tool], *_per_epoch(config, work)}
     for key, value in config.items():
-        if key not in DATA_KEYS[tool]:
+        if key not in done:
             _convert(key, value, work)
     _complete(work)
     recipe = _loadable(work, methods)
@@ -107,12 +97,11 @@ def converted(path: Path, methods: MethodTables) -> tuple[str, str, list[str]]:
 
 
 def _tool(config: Mapping[str, Any], path: Path) -> str:
-    counts = {tool: sum(key in config for key in keys.split()) for tool, keys in TELLTALE.items()}
-    best = max(counts, key=lambda tool: counts[tool])
-    if not counts[best]:
+    tool, count = telltale_keys(config)
+    if not count:
         known = ", ".join(TOOLS.values())
         raise UserError(f"not a configuration of {known}", str(path), "give one of their YAML or JSON files")
-    return best
+    return tool
 
 
 def _precision(config: Mapping[str, Any], work: Conversion) -> None:
@@ -120,6 +109,19 @@ def _precision(config: Mapping[str, Any], work: Conversion) -> None:
     flags = [config[key] for key in ("bf16", "fp16", "bfloat16", "float16") if key in config]
     if "bf16" in config and flags and all(asks_for_nothing(flag) for flag in flags):
         work.settings["model.dtype"] = "float32"
+
+
+def _per_epoch(config: Mapping[str, Any], work: Conversion) -> list[str]:
+    """axolotl's evaluations and saves per epoch, as a share of the run; returns the keys that are done with."""
+    done = []
+    epochs = config.get("num_epochs") or DEFAULTS["axolotl"]["training.num_train_epochs"]
+    for key, kind in (("evals_per_epoch", "eval"), ("saves_per_epoch", "save")):
+        times = config.get(key)
+        if isinstance(times, int) and times > 1 and isinstance(epochs, int | float):
+            share = round(1 / (times * epochs), 6)
+            work.settings |= {f"training.{kind}_strategy": "steps", f"training.{kind}_steps": share}
+            done.append(key)
+    return done
 
 
 def _convert(key: str, value: Any, work: Conversion) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sftgo_cli.recipe.foreign_keys import asks_for_nothing, foreign_keys
+
 # Keys that are read here and nowhere else.
 DATA_KEYS: dict[str, tuple[str, ...]] = {
     "trl": ("datasets",),
@@ -98,7 +100,8 @@ def _listed(entry: Mapping[str, Any], left_out: list[str]) -> Source:
     if isinstance(files, list) and len(files) > 1:
         left_out.append(f"datasets: {source['path']}: data_files - give each file an entry of data.train")
     source |= {key: entry[key] for key in ("name", "split", "revision") if entry.get(key) is not None}
-    columns, kind = _columns(entry), entry.get("type")
+    kind = entry.get("type")
+    columns: dict[str, str] = {}
     mapped = entry.get("message_property_mappings")
     if kind == "chat_template" and isinstance(mapped, dict) and mapped.get("role") == "from":
         source["format"] = "sharegpt"
@@ -109,22 +112,22 @@ def _listed(entry: Mapping[str, Any], left_out: list[str]) -> Source:
         source["format"] = FORMATS[kind.split(".")[0].split(":")[0]]
     elif kind is not None:
         left_out.append(f"datasets: {source['path']}: type: {kind} - the format is found from the columns; check it")
+    columns |= _columns(entry, source.get("format"))
     columns = {ours: theirs for ours, theirs in columns.items() if ours != theirs}
     if columns:
         source["columns"] = columns
     known = {"path", "name", "split", "revision", "type", "data_files", "ds_type", "message_property_mappings"}
-    rest = [
-        key for key in entry if key not in known and not key.startswith("field") and entry[key] not in (None, False)
-    ]
-    left_out += [
-        f"datasets: {source['path']}: {key}: {str(entry[key])[:40]} - look for it in docs/data.md" for key in rest
-    ]
+    for key in (key for key in entry if key not in known and not key.startswith("field")):
+        answer = foreign_keys().answer(key, entry[key])
+        if not asks_for_nothing(entry[key]) and (answer is None or answer.kind != "settings" or answer.settings):
+            hint = answer.hint() if answer is not None else "look for it in docs/data.md"
+            left_out.append(f"datasets: {source['path']}: {key}: {str(entry[key])[:40]} - {hint}")
     return source
 
 
-def _columns(entry: Mapping[str, Any]) -> dict[str, str]:
+def _columns(entry: Mapping[str, Any], row_format: str | None) -> dict[str, str]:
     messages = entry.get("field_messages")
-    ours = "conversations" if messages and entry.get("type") == "sharegpt" else "messages"
+    ours = "conversations" if row_format == "sharegpt" else "messages"
     columns = {ours: messages} if isinstance(messages, str) else {}
     text = entry.get("field")
     return columns | ({"text": text} if isinstance(text, str) else {})

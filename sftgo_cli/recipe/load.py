@@ -14,6 +14,7 @@ from typing import Any
 from sftgo_cli.errors import UserError, UserErrors
 from sftgo_cli.recipe.check import Checker, checked
 from sftgo_cli.recipe.faults import Fault, raise_faults
+from sftgo_cli.recipe.foreign_tools import other_tool
 from sftgo_cli.recipe.input_paths import moved
 from sftgo_cli.recipe.layers import Layers, read_layers
 from sftgo_cli.recipe.merging import METHOD_SECTIONS, without_null_sections
@@ -61,6 +62,10 @@ def load_recipe(path: Path, overrides: Sequence[str], methods: MethodTables) -> 
     where = places(root)
     data = moved(plain(root), lambda key_path: where[key_path].folder, path.parent)
     recipe = checked(data, Checker(where, methods), faults)
+    tool = other_tool(plain(layers.root)) if faults else None
+    if tool is not None:
+        fix = f"convert it: sftgo init recipe.yaml --from-config {path}"
+        raise UserError(f"this is a configuration of {tool}, not a recipe", str(path), fix)
     raise_faults(faults, str(path))
     assert recipe is not None
     recipe = with_defaults(recipe)

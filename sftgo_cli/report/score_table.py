@@ -181,7 +181,7 @@ def score_table(
     table.add_column("group", no_wrap=True)
     for name in ("tokens", "share", "asked", "mean score"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("most typical tokens", ratio=1)
+    table.add_column("most typical tokens", ratio=1, overflow="fold")
     asked = asked_shares(asked_fraction, len(summaries))
     names = labels or [group_name(summary.group, len(summaries)) for summary in summaries]
     for summary, wanted in reversed(list(zip(summaries, asked, strict=True))):

@@ -48,14 +48,9 @@ def environment() -> dict[str, Any]:
 
 def missing_for(recipe: Recipe) -> list[str]:
     """What a recipe needs and this machine lacks, one line each with what to do."""
-    found = versions()
-    missing = []
-    if recipe.model.quantization is not None and found["bitsandbytes"] is None:
-        missing.append("bitsandbytes, for model.quantization - pip install 'sftgo[quantization]'")
-    if recipe.training.deepspeed is not None and found["deepspeed"] is None:
+    missing = missing_for_model(recipe)
+    if recipe.training.deepspeed is not None and versions()["deepspeed"] is None:
         missing.append("deepspeed, for training.deepspeed - pip install 'sftgo[deepspeed]'")
-    if (recipe.model.attn_implementation or "").startswith("flash_attention") and found["flash_attn"] is None:
-        missing.append("flash_attn, for model.attn_implementation - install it, or use sdpa")
     trackers = [recipe.training.report_to] if isinstance(recipe.training.report_to, str) else recipe.training.report_to
     for tracker in trackers:
         package = TRACKERS.get(tracker)
@@ -64,6 +59,18 @@ def missing_for(recipe: Recipe) -> list[str]:
     package = OPTIMIZERS.get(recipe.training.optim)
     if package is not None and not _found(package):
         missing.append(f"{package}, for training.optim: {recipe.training.optim} - {INSTALL[package]}")
+    return missing
+
+
+def missing_for_model(recipe: Recipe) -> list[str]:
+    """What loading the model as the recipe says needs and this machine lacks, one line each."""
+    found = versions()
+    missing = []
+    if recipe.model.quantization is not None and found["bitsandbytes"] is None:
+        missing.append("bitsandbytes, for model.quantization - pip install 'sftgo[quantization]'")
+    if (recipe.model.attn_implementation or "").startswith("flash_attention") and found["flash_attn"] is None:
+        fix = "pip install flash-attn --no-build-isolation, or use sdpa"
+        missing.append(f"flash_attn, for model.attn_implementation - {fix}")
     return missing
 
 

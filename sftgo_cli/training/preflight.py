@@ -23,6 +23,7 @@ from sftgo_cli.recipe.trainer_names import MUON, TRACKERS
 from sftgo_cli.recipe.training_section import TrainingSection
 from sftgo_cli.run_dir import check_output_dir
 from sftgo_cli.training.arguments import refused, training_arguments
+from sftgo_cli.training.environment import missing_for_model
 from sftgo_cli.training.imports import import_libraries
 from sftgo_cli.training.launch import inside_launcher
 
@@ -82,6 +83,10 @@ def _check_packages(recipe: Recipe) -> None:
 
     from sftgo_cli.training.optimizers import check_installed
 
+    for line in missing_for_model(recipe):
+        what, _, fix = line.partition(" - ")
+        package, _, where = what.partition(", for ")
+        raise EnvironmentProblem(f"{package} is not installed", where, fix)
     section = recipe.training
     trackers = [section.report_to] if isinstance(section.report_to, str) else section.report_to
     available = get_available_reporting_integrations()

@@ -11,7 +11,8 @@ import yaml
 
 from sftgo_cli import methods
 from sftgo_cli.errors import UserError
-from sftgo_cli.recipe.conversion import DEFAULTS, TOOLS, converted
+from sftgo_cli.recipe.conversion import DEFAULTS, converted
+from sftgo_cli.recipe.foreign_tools import TOOLS, other_tool
 from sftgo_cli.recipe.load import load_recipe
 
 CASES: list[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("foreign_configs.yaml").read_text())
@@ -80,3 +81,20 @@ def test_anything_else_is_refused_in_one_line(tmp_path: Path, text: str) -> None
     with pytest.raises(UserError) as caught:
         converted(config, methods)
     assert str(caught.value).count("\n") == 0
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['tool']}-{len(case['config'])}")
+def test_a_configuration_given_as_a_recipe_is_sent_to_the_conversion(tmp_path: Path, case: dict[str, Any]) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(case["config"]))
+    with pytest.raises(UserError) as caught:
+        load_recipe(config, [], methods)
+    if other_tool(case["config"]) is not None:
+        assert str(caught.value).count("\n") == 0
+        assert f"sftgo init recipe.yaml --from-config {config}" in str(caught.value)
+
+
+def test_most_configurations_are_recognized_and_no_recipe_is() -> None:
+    assert [other_tool(case["config"]) for case in CASES].count(None) <= 2
+    recipe = {"model": "m", "data": {"train": "d"}, "training": {}, "template": 1, "stage": 2, "cutoff_len": 3}
+    assert other_tool(recipe) is None

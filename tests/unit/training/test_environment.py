@@ -41,8 +41,8 @@ def test_what_is_missing_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatc
     missing = environment.missing_for(everything)
     assert [line.split(",")[0] for line in missing] == [
         "bitsandbytes",
-        "deepspeed",
         "flash_attn",
+        "deepspeed",
         "wandb",
         "tensorboard",
         "schedulefree",
