@@ -91,10 +91,12 @@ def direct_losses(model: Any) -> Any:
     """-log p of every supervised token from the model's own logits, each row alone: float64[N] with its graph."""
     import torch
 
+    from sftgo_cli.losses import head
+
     parts = []
     for row in rows_of():
         ids = torch.tensor(row["input_ids"]).long()
-        logits = model(input_ids=ids[None]).logits[0].double()
+        logits = model(**head.route_of(model).accepted({"input_ids": ids[None], "use_cache": False})).logits[0].double()
         wanted = torch.tensor(row["labels"][1:]) != -100
         parts.append(-logits[:-1].log_softmax(-1)[torch.arange(len(ids) - 1), ids[1:]][wanted])
     return torch.cat(parts)
@@ -147,7 +149,9 @@ def loss(walk: Walk) -> str:
 
 
 def gradients(walk: Walk) -> str:
-    """And so are the gradients, which decide an SGD step: of the fused head and of autograd on the direct losses."""
+    """And so are the gradients in training mode, which decide an SGD step: of the loss head and of autograd on the direct
+    losses."""
+    walk.model.train()
     walk.model.zero_grad()
     fused(walk, walk.model)["loss"].backward()
     ours = {name: one.grad.clone() for name, one in walk.model.named_parameters() if one.grad is not None}
@@ -165,6 +169,7 @@ def gradients(walk: Walk) -> str:
                 / max(1e-3 * total, float((one.grad if one.grad is not None else ours[name]).norm())),
             )
     walk.model.zero_grad()
+    walk.model.eval()
     return "ok" if worst <= GRADIENT_TOLERANCE else f"differ by {worst:.2g}"
 
 
@@ -244,6 +249,8 @@ def walk_type(name: str, folder: Path) -> dict[str, Any]:
     walk = Walk(name, folder, {"type": name})
     try:
         build(walk)
+    except SftgoError as error:
+        return walk.row | {"built": "ok", "load": f"refused: {error}"}
     except Exception as error:
         return walk.row | {"built": f"{type(error).__name__}: {first_line(error)}"}
     walk.row["built"] = "ok"

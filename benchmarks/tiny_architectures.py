@@ -113,6 +113,7 @@ OWN: dict[str, dict[str, Any]] = {
     "xmod": {"default_language": "en_XX"},
     "zamba": {**ZAMBA, "attention_hidden_size": 2 * HIDDEN, "attention_head_dim": 2 * HEAD},
     "zamba2": {**ZAMBA, "attention_hidden_size": 2 * HIDDEN},
+    "xlstm": {"hidden_size": 128, "embedding_dim": 128},
     "zaya": {"num_experts_per_tok": 1},
 }
 OFF = ("dropout", "dropout_prob", "pdrop", "jitter")  # parts of the names of what draws random numbers: zero
@@ -159,6 +160,8 @@ def _arguments(config_class: Any, vocab_size: int) -> dict[str, Any]:
         part = getattr(default, name, None)
         if part is not None:
             arguments[name] = _arguments(type(part), vocab_size) | {"model_type": part.model_type}
+    if getattr(default, "is_encoder_decoder", False):
+        arguments["is_encoder_decoder"] = False  # the decoder alone, as its class saves it
     if hasattr(default, "is_decoder"):
         arguments["is_decoder"] = True
     return arguments | OWN.get(default.model_type, {})

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftgo_cli.errors import EnvironmentProblem, UserError
-from sftgo_cli.model_errors import architecture_fault, check_report, load_error
+from sftgo_cli.model_errors import NOT_REPEATABLE, architecture_fault, check_report, load_error
 from sftgo_cli.model_source import ADAPTER_CONFIG, adapter_config, check_source, model_source
 from sftgo_cli.recipe.model_section import ModelSection
 
@@ -114,20 +114,25 @@ def language_model_class(config: PretrainedConfig, where: str) -> Any:
     Raises:
         UserError: there is none.
     """
+    import transformers
     from transformers import (
         MODEL_FOR_CAUSAL_LM_MAPPING,
         MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
         AutoModelForCausalLM,
         AutoModelForImageTextToText,
+        GenerationMixin,
     )
 
     remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    if getattr(config, "is_encoder_decoder", False) and not remote:
+    if (getattr(config, "is_encoder_decoder", False) and not remote) or config.model_type in NOT_REPEATABLE:
         raise architecture_fault(config, where)
     if remote or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
         return AutoModelForCausalLM
     if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         return AutoModelForImageTextToText
+    named = getattr(transformers, next(iter(config.architectures or []), ""), None)
+    if named is not None and issubclass(named, GenerationMixin):
+        return named  # the text part of a multimodal model, whose configuration the automatic classes do not know
     raise architecture_fault(config, where)
 
 

@@ -47,11 +47,18 @@ def load_error(name: str, where: str, error: Exception) -> SftgoError:
     return UserError(f"cannot load the model {name!r}: {first}", where, fix)
 
 
+NOT_REPEATABLE = {
+    "reformer": "its attention hashes tokens into random buckets, so that losses differ from call to call"
+}
+
+
 def architecture_fault(config: PretrainedConfig, where: str) -> UserError:
     """Why an architecture that is no causal language model is refused."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as SEQ_TO_SEQ
 
     kind = config.model_type
+    if kind in NOT_REPEATABLE:
+        return UserError(f"{kind} cannot be measured or trained: {NOT_REPEATABLE[kind]}", where, "give another model")
     if kind in SEQ_TO_SEQ or getattr(config, "is_encoder_decoder", False):
         return UserError(f"{kind} is an encoder-decoder, not a causal language model", where, "give a decoder")
     import transformers

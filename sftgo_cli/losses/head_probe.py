@@ -37,7 +37,8 @@ def fit(model: Any, where: str = WHERE) -> str | None:
         where: what the user called the model, for messages.
 
     Raises:
-        UserError: a later token changes an earlier logit, logits differ from call to call or are not finite.
+        UserError: it does not run on plain text, a later token changes an earlier logit, padding changes a row's logits,
+            or logits differ from call to call.
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     route = head.route_of(causal)
@@ -48,6 +49,7 @@ def fit(model: Any, where: str = WHERE) -> str | None:
             input_ids = probe_ids(causal)
             logits_TV = _first_logits(model, input_ids, where)
             _check_causal(model, input_ids, logits_TV, where)
+            _check_batch(model, input_ids, logits_TV, where)
             head_name = route.head_name
             if head_name is not None:
                 for transform in _transforms(causal, input_ids):
@@ -86,10 +88,10 @@ def probe_ids(model: Any) -> Tensor:
     return torch.tensor([ids or drawn[:PROBE_TOKENS]], device=next(model.parameters()).device)
 
 
-def _inputs(model: Any, input_ids: Tensor) -> dict[str, Tensor]:
+def _inputs(model: Any, input_ids: Tensor) -> dict[str, Any]:
     """What a row of training gives the model."""
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    inputs = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
+    inputs = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "use_cache": False}
     return head.route_of(causal).accepted(inputs)
 
 
@@ -132,6 +134,27 @@ def _check_causal(model: Any, input_ids: Tensor, logits_TV: Tensor, where: str) 
             f"{type(model).__name__} is not causal: a later token changes the logits of earlier ones by {difference:.3g}",
             where,
             "use a causal language model (a decoder; for BERT's kind with is_decoder: true in its config.json)",
+        )
+
+
+def _check_batch(model: Any, input_ids: Tensor, logits_TV: Tensor, where: str) -> None:
+    """A row in a batch, padded on the right, must have the logits that it has alone."""
+    short = PROBE_TOKENS - 5
+    batch = input_ids.repeat(2, 1)
+    batch[1, short:] = 0
+    mask = torch.ones_like(batch)
+    mask[1, short:] = 0
+    inputs = {**_inputs(model, batch), "attention_mask": mask}
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    logits_BTV = model(**head.route_of(causal).accepted(inputs)).logits.to(logits_TV.dtype)
+    alone_TV = _logits(model, input_ids[:, :short])
+    differences = [(logits_BTV[0] - logits_TV).abs().max(), (logits_BTV[1, :short] - alone_TV).abs().max()]
+    difference = max(float(each) for each in differences)
+    if difference > _tolerance(model) * max(1.0, float(logits_TV.abs().max())):
+        raise UserError(
+            f"{type(causal).__name__} gives a row other logits in a padded batch than alone (by {difference:.3g})",
+            where,
+            "use another architecture, or another model.attn_implementation",
         )
 
 

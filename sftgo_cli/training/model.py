@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sftgo_cli.training.inputs import TrainingInputs
 
 Say = Callable[[str], None]
+MOST_CHECKED = 1_000_000_000  # parameters whose gradients are all computed once at the start; of more, the first's
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,41 @@ def probe_model(model: Any, recipe: Recipe, pad_token_id: int, autocast: torch.d
     if device.type == "cpu" and needs_one_sequence(model.config):
         return Probed(recipe.data.packing)  # sharded later by the wrapper; flash attention runs on accelerators only
     with torch.autocast(device.type, dtype=autocast or torch.bfloat16, enabled=autocast is not None):
-        slower = head_probe.fit(model, f"model.name_or_path: {recipe.model.name_or_path}")
+        where = f"model.name_or_path: {recipe.model.name_or_path}"
+        slower = head_probe.fit(model, where)
         if slower is not None:
             say(slower)
+        check_trains(model, where)
         found = leak(model, pad_token_id)
     if recipe.data.packing and not found.isolated:
         _cannot_pack(found, "packing" in recipe.data.model_fields_set, say)
     return Probed(found.isolated)
+
+
+def check_trains(model: Any, where: str) -> None:
+    """Forward and backward of an odd number of tokens in training mode, which some architectures do not allow. Leaves no
+    gradients, and the random state as it was.
+
+    Raises:
+        UserError: the model says why it cannot be trained so.
+    """
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    input_ids = head_probe.probe_ids(causal)[:, :-1]
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.numel() > 0]
+    small = sum(parameter.numel() for parameter in trainable) <= MOST_CHECKED
+    was_training = model.training
+    model.train()
+    try:
+        with torch.random.fork_rng(devices=[input_ids.device] if input_ids.is_cuda else []), torch.enable_grad():
+            nll_N = model(input_ids=input_ids, supervised_labels=input_ids)["nll"]
+            torch.autograd.grad(nll_N.sum(), trainable if small else trainable[:1], allow_unused=True)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # models raise whatever they like
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(f"{type(causal).__name__} cannot be trained: {reason}", where, "use another model") from error
+    finally:
+        model.train(was_training)
 
 
 def _cannot_pack(found: Leak, was_asked: bool, say: Say) -> None:

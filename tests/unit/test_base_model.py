@@ -207,6 +207,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], type[SftgoError], str]] = {
     "an adapter lacks a weight": (adapter_without_weights, UserError, "does not fit its base model"),
     "an encoder-decoder": (configured(model_type="t5", architectures=["T5"]), UserError, "t5 is an encoder-decoder"),
     "an encoder": (configured(model_type="distilbert"), UserError, "no causal language model of type distilbert"),
+    "a random attention": (configured(model_type="reformer"), UserError, "reformer cannot be measured or trained: its"),
     "an unknown type": (configured(model_type="zorp"), UserError, "`zorp` but .* does not recognize.* - update"),
     "a config that contradicts itself": (configured(num_attention_heads=3), UserError, "cannot load the model"),
     "GPTQ": (quantized("gptq"), EnvironmentProblem, "needs a package: .* - pip install optimum"),
