@@ -1,7 +1,9 @@
-"""How far the judge `numeric` and the checks of calculations agree with public data.
+"""How far the judges agree with people on everyday answers, and with public data.
 
     python benchmarks/judges.py [--data ../shared/data] [--openai example_model_solutions.jsonl]
 
+- everyday: some 2,000 hand-made answers with a person's verdict (everyday.py); a second file per judge was written after the
+  rules, as an estimate for answers that nobody looked at;
 - gsm8k: gold rationales with their answer as GSM8K writes it (`#### 72`), in other usual forms, and bare (no marker: the
   fallback rule); rows whose rationale ends in something else are listed by kind;
 - svamp: rationales are expressions (`( 8.0 - 7.0 )`), which the judge must not take for a number; what can be measured is
@@ -25,6 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from everyday import JUDGES, agreement
 from measuring import machine, ratio, write_result
 
 from sftgo_cli.curation.equations import check_calculations, value_of
@@ -102,9 +105,10 @@ def _bare_kind(row: dict[str, Any]) -> str:
 
 
 def _values(text: str) -> list[Any]:
-    from sftgo_cli.curation.written_numbers import numbers, plain
+    from sftgo_cli.curation.number_locales import plain
+    from sftgo_cli.curation.written_numbers import numbers
 
-    return [value for number in numbers(plain(text)) for value in (number.value, number.unscaled) if value is not None]
+    return [value for number in numbers(plain(text)) for value in (number.value, *number.others) if value is not None]
 
 
 def of_svamp(data: Path) -> dict[str, Any]:
@@ -216,13 +220,19 @@ def main() -> None:
     arguments = parser.parse_args()
     before, start = machine(), time.perf_counter()
     figures: dict[str, Any] = {
+        "everyday": {f"{judge}{part}": agreement(judge, part) for judge in JUDGES for part in ("", "-aside")},
         "gsm8k": of_gsm8k(arguments.data),
         "svamp": of_svamp(arguments.data),
         "math_noisy": of_math_noisy(arguments.data),
         "choice": of_choices(arguments.data),
     }
     gsm8k, noisy = figures["gsm8k"], figures["math_noisy"]
-    ratios = [
+    ratios = []
+    for name, found in figures["everyday"].items():
+        what = f"{name}: {found['answers']} everyday answers"
+        ratios.append(ratio(f"{what}, agreement, %", found["agree"]["percent"], 98.0, False))
+        ratios.append(ratio(f"{what}, wrong acceptances, %", found["wrong acceptances"]["percent"], 0.5, True))
+    ratios += [
         ratio(
             "gsm8k rationales with `#### answer` accepted, %", gsm8k["with a marker"][FORMS[0]]["percent"], 100.0, False
         ),

@@ -1,4 +1,7 @@
-"""What judges that compare texts share: the accepted answers of a question, SQuAD's normalization, who has no answer."""
+"""What judges that compare texts share: the accepted answers of a question, SQuAD's normalization, who has no answer.
+
+`normalize: careful` (careful_words.py) keeps signs, decimal points and operators, which SQuAD's takes out.
+"""
 
 from __future__ import annotations
 

@@ -15,6 +15,8 @@ OTHER_FORMS = frozenset(["n", "stream", "stream_options"])  # they change the re
 KEY_LIKE = re.compile(r"api[-_]?key|authorization|bearer|password|secret", re.IGNORECASE)
 FINISHED = frozenset(["stop", "eos", "eos_token", "stop_sequence", "end_turn"])  # OpenAI's; TGI's and gateways'
 
+FILTERED = frozenset(["content_filter", "safety", "SAFETY", "recitation"])
+
 
 @dataclass(frozen=True)
 class Completion:
@@ -22,6 +24,7 @@ class Completion:
 
     text: str  # as it came
     finished: bool
+    filtered: bool  # stopped by a content filter
     num_prompt_tokens: int | None
     num_tokens: int | None
 
@@ -59,9 +62,9 @@ def read_completion(reply: dict[str, Any]) -> Completion | None:
     text = content if isinstance(content, str) else ""
     usage = reply.get("usage")
     used = usage if isinstance(usage, dict) else {}
-    return Completion(
-        text, first.get("finish_reason") in FINISHED, _count(used, "prompt_tokens"), _count(used, "completion_tokens")
-    )
+    reason = first.get("finish_reason")
+    counts = _count(used, "prompt_tokens"), _count(used, "completion_tokens")
+    return Completion(text, reason in FINISHED, reason in FILTERED, *counts)
 
 
 def _count(usage: dict[str, Any], name: str) -> int | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sftgo_cli.curation.questions import Request
-from sftgo_cli.data.endings import Endings
+from sftgo_cli.data.endings import Endings, endings, eos_ids
 from sftgo_cli.data.message_forms import Conversation
 from sftgo_cli.data.rendering import LONE_SURROGATE
 from sftgo_cli.data.template_probes import open_template
@@ -15,9 +16,53 @@ from sftgo_cli.data.tokenization import make_encoder
 from sftgo_cli.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sftgo_cli.curation.decoding import Prompt
+    from sftgo_cli.recipe.model_section import ModelSection
 
 EXTRA_TOKENS = 8  # a stop text may begin inside a token, and tokens may write nothing
+
+
+def configured_endings(
+    config: Any, name: str, revision: str | None, tokenizer: Any, template: str, more: Sequence[str]
+) -> Endings:
+    """What ends an answer of a model: `endings` with the ids of its configuration and generation_config.
+
+    Args:
+        config: the model's text configuration.
+        name: the folder or Hub id of the model.
+
+    Raises:
+        UserError: nothing ends an answer.
+    """
+    from transformers import GenerationConfig
+
+    configured = [config]
+    with suppress(OSError):  # the model has none
+        configured.append(GenerationConfig.from_pretrained(name, revision=revision))
+    ids = [token for one in configured for token in eos_ids(getattr(one, "eos_token_id", None))]
+    return endings(tokenizer, open_template(template, tokenizer), ids, more)
+
+
+def text_configuration(section: ModelSection, section_dir: Path, where: str) -> Any:
+    """A model's configuration, of the language model in one of several parts; nothing of its weights is read.
+
+    Raises:
+        UserError: it has none that can be read.
+    """
+    from transformers import AutoConfig
+
+    from sftgo_cli.base_model import resolve_name
+
+    name = resolve_name(section.name_or_path, section_dir)
+    try:
+        return AutoConfig.from_pretrained(
+            name, revision=section.revision, trust_remote_code=section.trust_remote_code
+        ).get_text_config()
+    except (OSError, ValueError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise UserError(f"the model has no readable configuration: {first}", where, "check the name") from error
 
 
 def text_end(tokenizer: Any, texts: Sequence[str]) -> Callable[[Sequence[int]], bool] | None:

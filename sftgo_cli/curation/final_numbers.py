@@ -23,33 +23,49 @@ How numbers are written: written_numbers.py. Time is linear in the length of the
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from typing import Any
 
-from sftgo_cli.curation.written_numbers import WrittenNumber, first_number, numbers, plain
+from sftgo_cli.curation.number_locales import plain
+from sftgo_cli.curation.number_words import NUMBER_WORDS, read_number_words
+from sftgo_cli.curation.statements import ANSWER_WORDS, COPULAS, first_correction, is_denied, is_questioned, says_wrong
+from sftgo_cli.curation.unmarked_numbers import after_equals, after_verb, chosen_number, is_expression, more_than_one
+from sftgo_cli.curation.written_numbers import WrittenNumber, first_number, numbers
 
 MAX_MARKERS = 20
 MAX_BOX = 400  # characters
+MAX_CORRECTIONS = 20
+MAX_TEXT = 100_000  # characters of an answer that are read, from its end
+MAX_LINE = 2000  # characters of a line that are read, from its end
 SHOWN = 60
 
 _ANNOTATION = re.compile(r"<<([^<>]*)>>(?=(\s?[-+$€£]?\s?\.?[0-9])?)")
+_TAG = re.compile(r"<(?!/?answer\b)/?[A-Za-z][^<>\n]{0,60}>")
 _MARKER = re.compile(
     r"(?P<hash>(?<!#)####(?!#))"
     r"|(?P<box>\\(?:boxed|fbox) ?\{)"
-    r"|(?P<colon>^[ \t*#>_]{0,8}A[*_]{0,2} ?:|\b(?:final |correct )?answer[*_]{0,2} ?[:=])"
-    r"|(?P<phrase>\banswers?\b[^\n.:=?!]{0,60}?\b(?:is|are|was|equals|(?:would|will|should|must) be)\b(?! not\b))",
+    r"|(?P<tag><answer>)"
+    r"|(?P<colon>^[ \t*#>_]{0,8}A[*_]{0,2} ?:|\bans(?:wer)?[*_\"')]{0,3} ?(?:[:=→]|\.(?= ?[-$0-9]))"
+    r"|^[ \t*#>_]{0,8}(?:the |my )?(?:final |correct )?answer[*_ \t]*$)"
+    r"|(?P<phrase>\banswers?\b[^\n.:=?!]{0,60}?\b(?:is|are|was|equals|(?:would|will|should|must|can|could|might|may)"
+    r"(?: not|n't)? be|cannot be|can't be|isn't|aren't|wasn't)(?!\w)"
+    rf"|{ANSWER_WORDS}(?:[^\n.:=?!0-9]{{0,40}}?{COPULAS}|\s*[:=]|\s+(?=[-$€£]?[0-9])))"
+    r"|(?P<suffix>\bis (?:therefore |thus |indeed |then )?(?:the|my|our) (?:final |correct |right )*answer\b)",
     re.IGNORECASE | re.MULTILINE,
 )
 _DRESSING = " \t*_`$:=~≈(){}[]\\\"'" + "<>"
-_SENTENCE_END = re.compile(r"[.!?](?=[\s*_\"')\]$]|$)|\n")
+_SENTENCE_END = re.compile(
+    r"(?<!\bapprox)(?<!\bca)(?<!\bi\.e)(?<!\be\.g)(?<!\bNo)(?<!\.)(?:[.?]|!(?! ?[=*/+×]))(?=[\s*_\"')\]$]|$)|\n"
+)
 _MORE_THAN_RATIONAL = re.compile(r"\\(?:pi|sqrt|[dt]?frac|infty|sin|cos|tan|log|ln)(?![a-z])|[π√∞]")
 _HEADING = re.compile(r"[.)]\s+\S")
-_OPERATOR = re.compile(r"[\s)]*(?:\*\*?|[×÷/^+x-]|\\)\s*[($€£{-]*\.?[0-9]")
-_BARE_EXPRESSION = re.compile(r"[0-9.,+*/×÷()$ \t\r-]*")  # a line of nothing but arithmetic
-_SECOND = re.compile(r"(?: {1,3}[A-Za-z]{1,20})?(?: ?[,;] ?| ?,? (?:or|and|to) )[($€£-]{0,3}\.?[0-9]")
-_CLAUSE = re.compile(r"[,;.!?](?=\s)|\b(?:so|then|thus|hence|therefore|which|leaving|but)\b", re.IGNORECASE)
+_SECOND = re.compile(
+    r"(?: {1,3}[^\W\d]{1,20})?(?: ?[,;] ?| ?,? \(?(?:or|and|to|oder|und|ou|et|o|y|или|и) (?:maybe |perhaps |possibly )?"
+    r"| ?,? (?:maybe|perhaps|possibly) )(?=[($€£-]{0,3}\.?[0-9])"
+)
 
 
 @dataclass(frozen=True)
@@ -58,19 +74,20 @@ class Reading:
 
     value: Fraction | None
     text: str  # as written; without a value: the reason, for people
-    unscaled: Fraction | None = None  # 4 of `4 million`, whose value is 4,000,000
+    others: tuple[Fraction, ...] = ()  # further readings: 4 of `4 million`, whose value is 4,000,000
+    end: int = 0  # where it stands in the plain text
 
 
 def read_final_number(text: str) -> Reading:
     """The final number of an answer by the rule of this file."""
-    text = plain(_ANNOTATION.sub(_unannotated, text))
+    text = plain(_TAG.sub(" ", _ANNOTATION.sub(_unannotated, text[-MAX_TEXT:])).replace("<answer>", "<answer>:"))
     last_line = len(text.rstrip())
     last_line = text.rfind("\n", 0, last_line) + 1
-    for mark in reversed(deque(_MARKER.finditer(text), maxlen=MAX_MARKERS)):
+    for mark in islice(_markers(text), MAX_MARKERS):
         reading = _behind(text, mark, last_line)
         if reading is not None:
-            return reading
-    return _without_marker(text)
+            return _corrected(text, reading)
+    return _corrected(text, _without_marker(text, 0, len(text)))
 
 
 def read_cell(value: Any) -> Reading:
@@ -87,9 +104,36 @@ def read_cell(value: Any) -> Reading:
     return Reading(None, f"{type(value).__name__} is not a number")
 
 
+def _markers(text: str) -> Iterator[re.Match[str]]:
+    """The markers of a text, the last one first."""
+    stop = len(text)
+    while stop >= 0:
+        start = text.rfind("\n", 0, stop) + 1
+        if stop - start > 3:
+            yield from reversed(list(_MARKER.finditer(text, start, stop)))
+        elif stop > start and text.startswith(("A:", "a:"), start):
+            yield from _MARKER.finditer(text, start, stop)
+        stop = start - 1
+
+
 def _unannotated(match: re.Match[str]) -> str:
     """Nothing where the result is written again behind the annotation, else the result."""
     return "" if match[2] else match[1].rpartition("=")[2]
+
+
+def _corrected(text: str, reading: Reading) -> Reading:
+    """The reading, or what a correction behind it says: `20. No wait, it's 18`; none where it is only taken back."""
+    for _ in range(MAX_CORRECTIONS):
+        cue = first_correction(text, reading.end)
+        if cue is None:
+            return reading
+        again = _without_marker(text, cue, len(text))
+        if again.value is None and not says_wrong(text[cue : cue + 200]) and not again.end:
+            return reading
+        if again.end <= reading.end:
+            return Reading(None, f"taken back: {_shown(text[cue:])}")
+        reading = again
+    return Reading(None, "corrected too often")
 
 
 def _behind(text: str, mark: re.Match[str], last_line: int) -> Reading | None:
@@ -97,21 +141,30 @@ def _behind(text: str, mark: re.Match[str], last_line: int) -> Reading | None:
     kind = str(mark.lastgroup)
     if kind == "box":
         return _boxed(text, mark.end())
+    if kind == "suffix":
+        start = max(text.rfind(end, 0, mark.start()) for end in ("\n", ". ", "! ", "? ")) + 1
+        return _without_marker(text, start, mark.start())
     start, stop = _segment(text, mark.end(), next_line=kind != "hash")
     is_last = start >= last_line
     found = first_number(text, start, stop)
     if found is None:
+        words = _in_words(text, start, stop)
+        if words is not None:
+            return words
         if _MORE_THAN_RATIONAL.search(text, start, stop) or mark.start() >= last_line or is_last:
-            return Reading(None, f"no number behind the last marker: {_shown(text[mark.start() : stop])}")
+            return Reading(None, f"no number behind the last marker: {_shown(text[mark.start() : stop])}", end=stop)
         return None
     direct = not text[start : found.start].strip(_DRESSING)
     if kind == "hash" and not direct:
-        return Reading(None, f"no number behind the last ####: {_shown(text[start:stop])}") if is_last else None
+        no_number = Reading(None, f"no number behind the last ####: {_shown(text[start:stop])}", end=stop)
+        return no_number if is_last else None
     if kind == "hash" and not is_last and _HEADING.match(text, found.end, stop):
         return None  # a numbered heading
-    if kind == "colon" and not is_last and not (direct and first_number(text, found.end, stop) is None):
+    if kind in ("colon", "tag") and not direct:
+        return _without_marker(text, start, stop) if is_last or kind == "tag" else None
+    if kind == "colon" and not is_last and first_number(text, found.end, stop) is not None:
         return None  # the answer begins here; where it ends is said by something later
-    return _of_sentence(text, start, found, stop)
+    return _of_sentence(text, mark, start, stop, is_last)
 
 
 def _segment(text: str, start: int, next_line: bool) -> tuple[int, int]:
@@ -127,30 +180,51 @@ def _line_end(text: str, start: int) -> int:
     return len(text) if end < 0 else end
 
 
-def _of_sentence(text: str, start: int, found: WrittenNumber, stop: int) -> Reading:
-    """The first number of a marker's sentence, or what its last equation comes to."""
-    end = _SENTENCE_END.search(text, found.end, stop)
+def _of_sentence(text: str, mark: re.Match[str], start: int, stop: int, is_last: bool) -> Reading | None:
+    """The first number of a marker's sentence that is not denied, or what its last equation comes to."""
+    stop = min(stop, start + MAX_LINE)
+    first = first_number(text, start, stop)
+    end = _SENTENCE_END.search(text, start, stop)
+    if first is None or (end and end.start() < first.start and text[start : end.start()].strip(_DRESSING)):
+        words = _in_words(text, start, stop)
+        nothing = Reading(None, f"no number in the marker's sentence: {_shown(text[start:stop])}", end=stop)
+        return words or (nothing if is_last else None)
+    end = _SENTENCE_END.search(text, first.end, stop)
     stop = end.start() if end else stop
     if _MORE_THAN_RATIONAL.search(text, start, stop):
-        return Reading(None, f"more than a rational number: {_shown(text[start:stop])}")
-    behind = _after_equals(text, found.end, stop)
-    return _single(text, behind or found, stop)
+        return Reading(None, f"more than a rational number: {_shown(text[start:stop])}", end=stop)
+    found = [one for one in numbers(text, start, stop) if not _is_denied(text, one)]
+    if not found:
+        rest = _without_marker(text, stop, len(text))
+        denied = Reading(None, f"denied: {_shown(text[mark.start() : stop])}", end=stop)
+        return rest if rest.value is not None else denied
+    said = found[0] if found[0].start == first.start else found[-1]
+    behind = after_equals(text, said.end, stop)
+    if behind is not None and not (
+        is_expression(text, behind.end, stop) and text[said.end : behind.start].strip() == "="
+    ):
+        said = behind
+    elif behind is None and is_expression(text, said.end, stop):
+        said = after_verb(text, said.end, stop) or said
+    return _single(text, said, stop)
 
 
-def _after_equals(text: str, start: int, stop: int) -> WrittenNumber | None:
-    last = max(text.rfind("=", start, stop), text.rfind("≈", start, stop))
-    return first_number(text, last + 1, stop) if last >= 0 else None
+def _is_denied(text: str, found: WrittenNumber) -> bool:
+    return is_denied(text, found.start, found.end) or is_questioned(text, found.end)
 
 
 def _single(text: str, found: WrittenNumber, stop: int) -> Reading:
     """The reading of a number, if it stands alone."""
-    if _OPERATOR.match(text, found.end, stop):
-        return Reading(None, f"an expression, not a number: {_shown(text[found.start : stop])}")
-    if _SECOND.match(text, found.end, stop):
-        return Reading(None, f"more than one number: {_shown(text[found.start : stop])}")
-    if found.value is None:
-        return Reading(None, f"not a single number: {_shown(text[found.start : stop])}")
-    return Reading(found.value, found.text, found.unscaled)
+    if is_expression(text, found.end, stop):
+        return Reading(None, f"an expression, not a number: {_shown(text[found.start : stop])}", end=stop)
+    second = _SECOND.match(text, found.end, stop)
+    if second:
+        other = first_number(text, second.end(), stop)
+        if other is None or other.value is None or other.value != found.value:
+            return Reading(None, f"more than one number: {_shown(text[found.start : stop])}", end=stop)
+    if found.value is None or found.bounded:
+        return Reading(None, f"not a single number: {_shown(text[found.start : stop])}", end=found.end)
+    return Reading(found.value, found.text, found.others, found.end)
 
 
 def _boxed(text: str, start: int) -> Reading:
@@ -159,41 +233,72 @@ def _boxed(text: str, start: int) -> Reading:
         depth += {"{": 1, "}": -1}.get(text[stop], 0)
         stop += 1
     if depth:
-        return Reading(None, "the last box is not closed")
+        return Reading(None, "the last box is not closed", end=len(text))
     stop -= 1
     inside = text[start:stop]
     if _MORE_THAN_RATIONAL.search(inside):
-        return Reading(None, f"more than a rational number: {_shown(inside)}")
+        return Reading(None, f"more than a rational number: {_shown(inside)}", end=stop)
     found = numbers(text, start, stop)
-    behind = _after_equals(text, start, stop)
+    behind = after_equals(text, start, stop)
     if behind is not None:
         found = [number for number in found if number.start >= behind.start]
-    if len(found) != 1:
+    if not found and (words := _in_words(text, start, stop)) is not None:
+        return words
+    if not found or len({number.value for number in found}) != 1:
         count = "no" if not found else "more than one"
-        return Reading(None, f"{count} number in the box: {_shown(inside)}")
+        return Reading(None, f"{count} number in the box: {_shown(inside)}", end=stop)
+    if _is_denied(text[:stop], found[0]):
+        return Reading(None, f"denied: {_shown(inside)}", end=stop)
     return _single(text, found[0], stop)
 
 
-def _without_marker(text: str) -> Reading:
-    stop = len(text)
-    while stop > 0:
-        start = text.rfind("\n", 0, stop) + 1
+def _in_words(text: str, start: int, stop: int) -> Reading | None:
+    """A number in words that a segment without digits begins with: `the answer is eighteen`."""
+    while start < stop and text[start] in _DRESSING:
+        start += 1
+    match = NUMBER_WORDS.match(text, start, stop)
+    value = None if match is None else read_number_words(match)
+    if match is None or value is None or first_number(text, match.end(), stop) is not None:
+        return None
+    return Reading(Fraction(value), match[0], end=match.end())
+
+
+def _without_marker(text: str, start: int, stop: int) -> Reading:
+    """The number that the last line with numbers in [start, stop) comes to."""
+    beginning = start
+    while stop > beginning:
+        start = max(text.rfind("\n", beginning, stop) + 1, beginning)
+        start = _cut(text, start, stop)
         found = [number for number in numbers(text, start, stop) if not number.ordinal]
         if found:
-            break
-        stop = start - 1
-    else:
-        return Reading(None, "no number")
-    last = max(text.rfind("=", start, stop), text.rfind("≈", start, stop))
-    if len(found) > 1 and last < 0 and _BARE_EXPRESSION.fullmatch(text, start, stop):
-        return Reading(None, f"an expression, not a number: {_shown(text[start:stop])}")
-    chosen = found[-1]
-    behind = [number for number in found if number.start > last] if last >= 0 else []
-    if behind and not _CLAUSE.search(text, behind[0].end, behind[-1].start):
-        chosen = behind[0]
-    if chosen.value is None:
-        return Reading(None, f"not a single number: {_shown(chosen.text)}")
-    return Reading(chosen.value, chosen.text, chosen.unscaled)
+            return _of_line(text, start, stop, found)
+        stop = max(text.rfind("\n", beginning, stop), beginning)
+    ordinals = numbers(text, beginning, len(text)) if len(text) - beginning < SHOWN else []
+    if len(ordinals) == 1:
+        return _of_line(text, beginning, len(text), ordinals)
+    words = _in_words(text, beginning, len(text)) if len(text) - beginning < SHOWN else None
+    return words if words is not None and words.text.lower() != "one" else Reading(None, "no number")
+
+
+def _cut(text: str, start: int, stop: int) -> int:
+    """Where a line is read from: its beginning, or, of a long one, a white space near its end."""
+    if stop - start <= MAX_LINE:
+        return start
+    space = text.find(" ", stop - MAX_LINE, stop)
+    return space if space >= 0 else stop - MAX_LINE
+
+
+def _of_line(text: str, start: int, stop: int, found: list[WrittenNumber]) -> Reading:
+    said = [number for number in found if not number.bounded and not _is_denied(text, number)]
+    if not said:
+        return Reading(None, f"denied, or only a bound: {_shown(text[start:stop])}", end=found[-1].end)
+    number = chosen_number(text, start, stop, said)
+    if number is None or (number.value is not None and more_than_one(text, start, stop, said, number)):
+        why = "an expression, not a number" if number is None else "more than one number"
+        return Reading(None, f"{why}: {_shown(text[start:stop])}", end=found[-1].end)
+    if number.value is None:
+        return Reading(None, f"not a single number: {_shown(number.text)}", end=number.end)
+    return Reading(number.value, number.text, number.others, number.end)
 
 
 def _shown(text: str) -> str:

@@ -7,11 +7,14 @@ Redirects are not followed, so a key reaches no other server than the one in the
 from __future__ import annotations
 
 import base64
+import os
 import time
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
 from ssl import SSLContext
 from urllib.parse import SplitResult, unquote, urlsplit
+
+from sftgo_cli.errors import UserError
 
 LARGEST_REPLY = 64 * 2**20  # bytes
 PORTS = {"http": 80, "https": 443}
@@ -193,3 +196,21 @@ def _left(deadline: float) -> float:
     if left <= 0:
         raise TimeoutError("timed out")
     return left
+
+
+def key_in(name: str | None) -> Secret | None:
+    """The key in an environment variable; None where no variable is named.
+
+    Raises:
+        UserError: there is none, or it holds characters that no key has.
+    """
+    if name is None:
+        return None
+    where = f"the environment variable {name}"
+    value = os.environ.get(name, "").strip()
+    if not value:
+        fix = f"export {name}=..., or set api_key_env: another variable's name, or null where no key is needed"
+        raise UserError("there is no key for the endpoint", where, fix)
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise UserError("the key holds characters that no key has", where, "export the key alone")
+    return Secret(value)

@@ -1,7 +1,8 @@
 """Asks a JSON API over HTTP from many threads: retries with back-off, one rate limit for all, connections kept open.
 
 What passes by itself is asked again: a connection that fails or times out, the statuses 408, 409, 425, 429 and 5xx, a
-reply that is no JSON object. The wait before retry i = 0, 1, ... is what `Retry-After` asks for (for all threads), else
+reply that is no JSON object or that the caller cannot use. The wait before retry i = 0, 1, ... is what `Retry-After` asks
+for (for all threads), else
 
     min(LONGEST_BACK_OFF, FIRST_BACK_OFF * 2^i) * u,   u ~ Uniform(0.5, 1)                                     [R]
 
@@ -12,7 +13,6 @@ stands.
 from __future__ import annotations
 
 import json
-import queue
 import random
 import threading
 import time
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException, RemoteDisconnected
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from sftgo_cli.curation.http_connection import Address, Received, Secret, UnsupportedProxy, exchange, opened
 
@@ -31,8 +31,6 @@ CONNECT_TIMEOUT = 15.0  # a server that is there accepts sooner, however long it
 PASSING = frozenset([408, 409, 425, 429])  # and 5xx
 SPENT = frozenset(["insufficient_quota", "billing_hard_limit_reached"])  # 429s that do not pass
 SHORT = 200  # characters of a server's message that are shown
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -98,13 +96,24 @@ class Client:
 
             self._context = ssl.create_default_context()
 
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | Failure:
-        """The JSON object that the endpoint replies, after as many retries as are allowed and make sense."""
+    def ask(
+        self,
+        path: str,
+        body: dict[str, Any] | None = None,
+        unusable: Callable[[dict[str, Any]], Failure | None] = lambda reply: None,
+    ) -> dict[str, Any] | Failure:
+        """The JSON object that the endpoint replies, after as many retries as are allowed and make sense.
+
+        Args:
+            unusable: why a reply cannot be used, if it cannot; asked again where that may pass.
+        """
         sent = None if body is None else json.dumps(body, ensure_ascii=True).encode("ascii")
         for number in range(self.max_retries + 1):
             if self._stop.wait(self._pace.turn()):
                 return STOPPED
             reply = self._once(path, sent)
+            if not isinstance(reply, Failure):
+                reply = unusable(reply) or reply
             if not isinstance(reply, Failure) or not reply.passing or number == self.max_retries:
                 return reply
             if reply.wait is not None and reply.wait > LONGEST_WAIT:
@@ -272,74 +281,3 @@ def _message(value: dict[str, Any] | None) -> str:
     if isinstance(error, dict):
         error = error.get("message", "")
     return error if isinstance(error, str) else json.dumps(error)
-
-
-class Calls(Generic[T]):
-    """`call(0), ..., call(total - 1)` in daemon threads, which end with the process. A thread takes the next number when
-    it is done with one; none does once `is_last` holds for a result. `call` must not raise."""
-
-    def __init__(self, call: Callable[[int], T], is_last: Callable[[T], bool], total: int, num_threads: int) -> None:
-        self._call = call
-        self._is_last = is_last
-        self._todo = iter(range(total))
-        self._lock = threading.Lock()
-        self._halted = False
-        self._results: queue.SimpleQueue[tuple[int, T] | BaseException] = queue.SimpleQueue()
-        self.num_taken = 0
-        self.num_returned = 0
-        self._total = total
-        for _ in range(min(num_threads, total)):
-            threading.Thread(target=self._work, daemon=True).start()
-
-    def halt(self) -> None:
-        """Begin no further call."""
-        with self._lock:
-            self._halted = True
-
-    def finished(self, timeout: float | None = None) -> list[tuple[int, T]]:
-        """The results that are there, at least one; none when all are returned, or when none came in time."""
-        with self._lock:
-            expected = self.num_taken if self._halted else self._total
-        if self.num_returned == expected:
-            return []
-        try:
-            found = [self._results.get(timeout=timeout)]
-        except queue.Empty:
-            return []
-        return self._counted(found + self._ready())
-
-    def rest(self) -> list[tuple[int, T]]:
-        """The results that are there."""
-        return self._counted(self._ready())
-
-    def _ready(self) -> list[tuple[int, T] | BaseException]:
-        found: list[tuple[int, T] | BaseException] = []
-        while True:
-            try:
-                found.append(self._results.get_nowait())
-            except queue.Empty:
-                return found
-
-    def _counted(self, found: list[tuple[int, T] | BaseException]) -> list[tuple[int, T]]:
-        self.num_returned += len(found)
-        for result in found:
-            if isinstance(result, BaseException):
-                raise result
-        return [result for result in found if not isinstance(result, BaseException)]
-
-    def _next(self) -> int | None:
-        with self._lock:
-            number = None if self._halted else next(self._todo, None)
-            self.num_taken += number is not None
-            return number
-
-    def _work(self) -> None:
-        while (number := self._next()) is not None:
-            try:
-                result = self._call(number)
-                if self._is_last(result):
-                    self.halt()
-                self._results.put((number, result))
-            except BaseException as error:  # a bug, which the thread that waits must see
-                self._results.put(error)
-                return

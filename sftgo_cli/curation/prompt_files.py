@@ -1,6 +1,7 @@
 """Prompt files: texts with the fields {question}, {gold}, {prediction}, ours or the user's, read strictly.
 
-A file may begin with comment lines (`#`), which are not part of the prompt; one of them may be `# version: 3`. In the
+A file may begin with comment lines (`#`), which are not part of the prompt; one of them may be `# version: 3`, another
+`# gives away: worked solution; shown an answer`, phrases that no answer to the prompt may repeat (leak_guard.py). In the
 prompt `{{` and `}}` stand for braces; any other brace must enclose one of the fields that the use of the prompt allows:
 no attributes, indices, conversions or formats. Filling is a single pass, so braces in the values stay as they are.
 """
@@ -20,6 +21,7 @@ HASH_DIGITS = 16
 MAX_BYTES = 1_000_000
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+_GIVES_AWAY = re.compile(r"#\s*gives away\s*:(.*)", re.IGNORECASE)
 _VERSION = re.compile(r"#\s*version\s*:(.*)", re.IGNORECASE)
 
 
@@ -31,6 +33,7 @@ class Prompt:
     text: str  # without the comment lines; braces as in the file
     hash: str  # first 16 hex digits of the sha256 of the file's bytes
     version: int  # 0 where the file names none
+    gives_away: tuple[str, ...] = ()  # phrases that an answer must not repeat
 
 
 def shipped_prompts() -> list[str]:
@@ -62,10 +65,10 @@ def load_prompt(
     except UnicodeDecodeError as problem:
         line = content[: problem.start].count(b"\n") + 1
         raise UserError("not UTF-8", f"{path}:{line}", "save the prompt file as UTF-8") from None
-    text, first_line, version = _without_comments(whole, path)
+    text, first_line, version, gives_away = _without_comments(whole, path)
     fields = _fields(text, path, first_line, allowed)
     _check_fields(fields, text, path, allowed, required)
-    return Prompt(name_or_path, text, hashlib.sha256(content).hexdigest()[:HASH_DIGITS], version)
+    return Prompt(name_or_path, text, hashlib.sha256(content).hexdigest()[:HASH_DIGITS], version, gives_away)
 
 
 def fill(prompt: Prompt, **values: str) -> str:
@@ -135,10 +138,18 @@ def _check_fields(fields: set[str], text: str, path: Path, allowed: Sequence[str
         raise UserError(what, str(path), f"its fields may be {_shown(allowed)}")
 
 
-def _without_comments(whole: str, path: Path) -> tuple[str, int, int]:
-    """The prompt, the number of its first line, and its version. Raises UserError for a version that is no number."""
+def _without_comments(whole: str, path: Path) -> tuple[str, int, int, tuple[str, ...]]:
+    """The prompt, the number of its first line, its version and what gives it away.
+
+    Raises:
+        UserError: the version is no number.
+    """
     lines, version, first = whole.split("\n"), 0, 0
+    gives_away: list[str] = []
     while first < len(lines) and lines[first].startswith("#"):
+        phrases = _GIVES_AWAY.fullmatch(lines[first].strip())
+        if phrases:
+            gives_away += [phrase.strip() for phrase in phrases[1].split(";") if phrase.strip()]
         named = _VERSION.fullmatch(lines[first].strip())
         if named:
             text = named[1].strip()
@@ -150,7 +161,7 @@ def _without_comments(whole: str, path: Path) -> tuple[str, int, int]:
         first += 1
     body = "\n".join(lines[first:])
     skipped = len(body) - len(body.lstrip("\n"))
-    return body.strip("\n"), first + skipped + 1, version
+    return body.strip("\n"), first + skipped + 1, version, tuple(gives_away)
 
 
 def _path(name_or_path: str, recipe_dir: Path, where: str) -> Path:

@@ -49,6 +49,7 @@ class Answer:
     num_tokens: int  # generated, the end of turn included
     near_ties: int = 0  # tokens for which another one was as likely up to rounding
     cost: float = 0.0  # in the currency of the options; 0 where nothing is paid
+    failure: str = ""  # why there is no answer of the model's own making: refused, filtered, given up
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ EMPTY = Verdict(False, "empty")
 
 def unusable(answer: Answer) -> Verdict | None:
     """Why an answer is rejected before any judge is asked; None where a judge decides."""
+    if answer.failure:
+        return Verdict(False, answer.failure)
     if not answer.finished:
         return CUT if answer.num_tokens else UNFIT
     return None if answer.text else EMPTY

@@ -5,6 +5,7 @@
     of those with the same list of equations (spaces stripped, in order) one: where two collide, the one with the
     larger sum of Levenshtein distances to the question's other kept answers; of equals the earlier
     rows: gold, then the kept answers
+    an answer without <<...>> has no equations to be told apart by: its normalized text takes their place [R]
 
 The paper samples k = 100 at temperature 0.7 from a fine-tuned model and trains the base model; k of 4 to 8 already helps.
 [R] Gold takes no part in the collisions; a kept answer that is gold word for word is left out.
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from sftgo_cli.curation import workbench
+from sftgo_cli.curation.accepted_answers import normalized
 from sftgo_cli.curation.questions import Answer, Choice, CurationContext, Question, Request, Verdict, unusable
 from sftgo_cli.curation.workbench import Workbench, seed_of
 from sftgo_cli.errors import UserError
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-VERSION = 1
+VERSION = 2
 SOURCE = "RFT, arXiv 2308.01825 section 3.3"
 MODEL, GOLD = "model", "gold"
 TEMPERATURE = 0.7  # the paper's
@@ -86,11 +88,12 @@ def curate(questions: Sequence[Question], bench: Workbench, options: Options) ->
         "judge": options.judge.name,
         "generator": workbench.module_of(generator).describe(generator.options, bench.context),
     }
-    rows, num_accepted, num_kept = [], 0, 0
+    rows, num_accepted, num_kept, num_plain = [], 0, 0, 0
     for start, question in zip(range(0, len(wanted), k), questions, strict=True):
         accepted = [n for n in range(start, start + k) if verdicts[n].accepted]
         kept = distinct(accepted, {n: answers[n].text for n in accepted})
         kept = [n for n in kept if answers[n].text != question.gold.strip()]
+        num_plain += sum(not _has_equations(answers[n].text) for n in accepted)
         num_accepted, num_kept = num_accepted + len(accepted), num_kept + len(kept)
         facts = {**named, "num_samples": k, "num_accepted": len(accepted)}
         rejected = [verdicts[n].reason for n in range(start, start + k) if not verdicts[n].accepted]
@@ -102,6 +105,11 @@ def curate(questions: Sequence[Question], bench: Workbench, options: Options) ->
         f"of {len(wanted):,} answers {num_accepted:,} are right, and {num_kept:,} of those are kept as distinct: "
         f"{len(questions) + num_kept:,} rows with gold"
     )
+    if num_plain:
+        bench.context.say(
+            f"{num_plain:,} of the {num_accepted:,} right answers have no <<a*b=c>> calculations: those are told apart "
+            "by their text (without case, punctuation and articles), not by how they calculate"
+        )
     return rows
 
 
@@ -145,19 +153,31 @@ def _rejected(answer: Answer) -> Verdict | None:
 
 
 def distinct(numbers: Sequence[int], texts: dict[int, str]) -> list[int]:
-    """The numbers of the texts that are kept, ascending: one for each list of equations; see above."""
-    from sftgo_cli.curation.equations import equation_list
-
+    """The numbers of the texts that are kept, ascending: one for each list of equations, or each text; see above."""
     kept: dict[tuple[str, ...], int] = {}
     for number in numbers:
-        equations = tuple(equation_list(texts[number]))
-        rival = kept.get(equations)
+        key = _key(texts[number])
+        rival = kept.get(key)
         if rival is not None:
             others = [texts[other] for other in kept.values() if other != rival]
             farther = _spread(texts[number], others) > _spread(texts[rival], others)
             number = number if farther else rival
-        kept[equations] = number
+        kept[key] = number
     return sorted(kept.values())
+
+
+def _key(text: str) -> tuple[str, ...]:
+    """What makes an answer the same as another: its equations in order, or, without any, its normalized text."""
+    from sftgo_cli.curation.equations import equation_list
+
+    equations = tuple(equation_list(text))
+    return equations or ("", normalized(text) or text.strip())
+
+
+def _has_equations(text: str) -> bool:
+    from sftgo_cli.curation.equations import equation_list
+
+    return bool(equation_list(text))
 
 
 def _spread(text: str, others: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ from sftgo_cli.curation.self_training import SelfTrainingOptions, check, curate,
 
 __all__ = ["Options", "check", "curate", "fingerprint"]
 
-VERSION = 1
+VERSION = 2
 PATH_OPTIONS = ("paraphrase",)  # its content is in the fingerprint
 SOURCE = "SDFT (self-distillation fine-tuning), arXiv 2402.13669; prompts ours [R]"
 

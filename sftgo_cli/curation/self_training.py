@@ -21,6 +21,7 @@ from sftgo_cli.curation import leak_guard, workbench
 from sftgo_cli.curation.prompt_files import Prompt, fill, load_prompt
 from sftgo_cli.curation.questions import CUT, Answer, Choice, CurationContext, Question, Request, Verdict, unusable
 from sftgo_cli.curation.workbench import Workbench, seed_of
+from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.options import GeneratorChoice, JudgeChoice, MethodOptions
 
 MODEL, PARAPHRASE, GOLD = "model", "paraphrase", "gold"
@@ -67,9 +68,15 @@ def fingerprint(options: SelfTrainingOptions, context: CurationContext) -> dict[
 
 def check(questions: Sequence[Question], options: SelfTrainingOptions, context: CurationContext) -> None:
     """Raise every UserError that can be known before the first answer is generated."""
-    _prompt(options, context)
+    prompt, generator = _prompt(options, context), workbench.generator_choice(options.generator)
+    if prompt is not None and options.own_answers and workbench.answers_alike(generator):
+        raise UserError(
+            f"the generator {generator.name} gives the same text for the own answer and for the paraphrase",
+            "curation.generator",
+            "name a second column with generator.paraphrase_column, or set paraphrase: null",
+        )
     workbench.check(options.judge, questions, context)
-    workbench.check(workbench.generator_choice(options.generator), questions, context)
+    workbench.check(generator, questions, context)
 
 
 def curate(questions: Sequence[Question], bench: Workbench, options: SelfTrainingOptions) -> list[list[Choice]]:
@@ -110,25 +117,38 @@ def _paraphrase(question: Question, prompt: Prompt, options: SelfTrainingOptions
 
 def _attempts(wanted: dict[int, Request], bench: Workbench, options: SelfTrainingOptions) -> dict[int, _Attempt]:
     answers = bench.answers(list(wanted.values()), options.generator)
-    verdicts = judged(list(zip(wanted.values(), answers, strict=True)), bench, options)
+    verdicts = _judged(list(zip(wanted.values(), answers, strict=True)), bench, options)
     attempts = map(_Attempt, wanted.values(), answers, verdicts)
     return dict(zip(wanted, attempts, strict=True))
 
 
-def judged(answered: Sequence[tuple[Request, Answer]], bench: Workbench, options: SelfTrainingOptions) -> list[Verdict]:
+def _judged(
+    answered: Sequence[tuple[Request, Answer]], bench: Workbench, options: SelfTrainingOptions
+) -> list[Verdict]:
     """The verdicts on answers; what is cut, or gives its scaffolding away, is rejected without asking the judge."""
-    verdicts = [_rejected(request, answer, options) for request, answer in answered]
+    prompt = _prompt(options, bench.context)
+    runs = frozenset() if prompt is None else leak_guard.prompt_runs(prompt.text)
+    verdicts = [_rejected(request, answer, options, prompt, runs) for request, answer in answered]
     open_ = [number for number, verdict in enumerate(verdicts) if verdict is None]
     pairs = [(answered[number][0].question, answered[number][1].text) for number in open_]
     found = dict(zip(open_, bench.verdicts(pairs, options.judge, options.seed), strict=True))
     return [verdict or found[number] for number, verdict in enumerate(verdicts)]
 
 
-def _rejected(request: Request, answer: Answer, options: SelfTrainingOptions) -> Verdict | None:
+def _rejected(
+    request: Request,
+    answer: Answer,
+    options: SelfTrainingOptions,
+    prompt: Prompt | None,
+    runs: frozenset[tuple[str, ...]],
+) -> Verdict | None:
     verdict = unusable(answer)
     if verdict is not None and not (verdict == CUT and answer.text and options.unfinished == "judge"):
         return verdict
-    phrase = leak_guard.leaked(answer.text) if request.prompt_hash else None
+    if prompt is None or not request.prompt_hash:
+        return None  # the model's own answer: it was shown nothing
+    said = (request.question.prompt, request.question.gold)
+    phrase = leak_guard.leaked(answer.text, prompt.gives_away, runs, said)
     return Verdict(False, f"gives its prompt away: {phrase!r}") if phrase else None
 
 

@@ -94,7 +94,12 @@ class Workbench:
             asked = replace(question, messages=module.ask(question, answer, choice.options, self.context), tools=None)
             wanted.append(Request(asked, asked.messages, seed_of(seed, question.row_id, "judge"), prompt_hash))
         replies = self.answers(wanted, module.generator(choice.options))
-        return [module.read_reply(reply.text, choice.options) for reply in replies]
+        return [
+            Verdict(False, f"no verdict: {reply.failure}")
+            if reply.failure
+            else module.read_reply(reply.text, choice.options)
+            for reply in replies
+        ]
 
 
 def generator_choice(choice: GeneratorChoice | None) -> GeneratorChoice:
@@ -110,6 +115,11 @@ def _too_long(module: ModuleType) -> Callable[[Sequence[Request], Any, CurationC
     found: Callable[[Sequence[Request], Any, CurationContext], Sequence[int]]
     found = getattr(module, "too_long", lambda wanted, options, context: ())
     return found
+
+
+def answers_alike(choice: GeneratorChoice) -> bool:
+    """Whether a generator has one text for a question, however it is asked: a column without a second one."""
+    return choice.name == "column" and getattr(choice.options, "paraphrase_column", None) is None
 
 
 def module_of(choice: NestedChoice) -> ModuleType:

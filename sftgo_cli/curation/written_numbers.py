@@ -1,12 +1,15 @@
 """Numbers as people and models write them, found in text and read exactly. Nothing is ever evaluated.
 
-Read: 18, 18.00, .5, 1,000, 12,34,567, 1{,}000, full-width digits, signs (- and the Unicode minus), $18.50, -$5, $-5,
-USD 18, 3/4, 1 1/2, 1½, \\frac{3}{4}, 1\\frac{1}{2}, 1.5e-3, 3 x 10^5, 50% (a percent sign is a unit: 50% is 50, not 0.5),
-1.5 million (thousand to trillion scale the number). Any other word behind a number is a unit and is ignored.
-Found, but without a value: clock times and ratios (3:30), dates (1/2/2020), a zero denominator, more than 400 digits, an
-exponent beyond 400. Not numbers: digits that belong to a word (H2O), an exponent (m^2) or an index (x_1).
-Thousands may be set off by a comma, a LaTeX `\\,` or a no-break or thin space (1 000 with a plain one is two numbers:
-`12 200-gram bags`). Not read: number words (eighteen), decimal commas (1,5 is two numbers).
+Read: 18, 18.00, .5, 1,000, 12,34,567, 1{,}000, digits of any script, $18.50, -$5, $-5, USD 18, 3/4, 1 1/2, 1½,
+\\frac{3}{4}, 1\\frac{1}{2}, 1.5e-3, 3 x 10^5, 10^3, 50% (a percent sign is a unit: 50% is 50, not 0.5). Signs: -, the
+Unicode minus, `minus`, `negative` and their like in other languages where nothing stands before from which it is taken away.
+Multipliers: 18k, 2M, $5m, $4bn; 1.5 million, 3 dozen, 5 lakh, 3万, 2 Millionen (words scale the number, but may be the
+question's unit: both readings are kept). Any other word behind a number is a unit and is ignored.
+An amount of two units is one number with a reading in each: 5 hours 30 minutes is 330 and 5.5.
+Found, but without a value: clock times and ratios (3:30), dates (1/2/2020), ranges (10-12, 10 to 12), bounds (> 18, more
+than 18), a zero denominator, what can be read in two ways (number_locales.py), more than 400 digits, an exponent beyond
+400. Not numbers: digits that belong to a word (H2O), an exponent (m^2) or an index (x_1).
+How other countries write numbers: number_locales.py.
 """
 
 from __future__ import annotations
@@ -16,42 +19,82 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-MAX_DIGITS = 400
-SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+from sftgo_cli.curation.amounts import compound
+from sftgo_cli.curation.number_locales import AMBIGUOUS
 
-_VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5"}
-_VULGAR |= {"⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8"}
-_CHARACTERS = str.maketrans(
-    {
-        **{chr(0xFF10 + digit): str(digit) for digit in range(10)},
-        **dict.fromkeys("−﹣-‒–", "-"),
-        **dict.fromkeys("\u00a0\u2009\u202f\u2007", " "),
-        **dict(zip(",.:%=/", ",.:%=/", strict=True)),
-        **{sign: f" {fraction}" for sign, fraction in _VULGAR.items()},
-        **dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹", (f"^{digit}" for digit in range(10)), strict=True)),
-        "⁄": "/",
-        "\u200b": "",
-    }
-)
-_GROUP_SPACE = re.compile(r"(?<=[0-9])(?:[\u00a0\u2009\u202f\u2007]|\\,)(?=[0-9]{3}(?![0-9]))")
-_RUPEES = re.compile(r"\b[Rr]s\. ?(?=[0-9])")
-_WRAPPER = re.compile(
-    r"\\(?:text|textbf|mathrm|mathbf|mathit|operatorname)\s?(?=\{)|\\(?:left|right|displaystyle)\b|\\[!;:]"
-)
-_DEGREES = re.compile(r"\^\s?(?:\{\s?\\circ\s?\}|\\circ\b)")
-_FRACTION = re.compile(r"([0-9]?)\\[dt]?frac(?:\{\s?([0-9]{1,50})\s?\}\{\s?([0-9]{1,50})\s?\}|([0-9])([0-9]))")
+MAX_DIGITS = 400
+_SCALES = {
+    100: "hundred|hundert|सौ",
+    12: "dozens?",
+    10**3: "thousands?|tausend|mille|mila|тысяч[аи]?|тыс\\.?|tsd\\.?|हज़ार|हजार|千|천",
+    10**4: "[万萬만]",
+    10**5: "lakhs?|लाख",
+    10
+    ** 6: "millions?|millionen|mio\\.?|mln\\.?|millones|millón|milioni|milione|milhões|milhão|миллион(?:а|ов)?|млн\\.?|百万",
+    10**7: "crores?|करोड़",
+    10**8: "[亿億억]",
+    10**9: "billions?|milliarden?|mrd\\.?|milliards?|miliardi|миллиард(?:а|ов)?|млрд\\.?",
+    10**12: "trillions?",
+}
+_SUFFIXES = {"k": 10**3, "m": 10**6, "b": 10**9, "mn": 10**6, "mm": 10**6, "bn": 10**9, "t": 10**12}
+
 _NUMBER = re.compile(
-    r"(?P<sign>[-+])?(?P<currency>[$€£¥₹] ?)?(?P<inner_sign>[-+])?"
+    r"(?P<sign>[-+](?![-+]))?(?P<currency>[$€£¥₹] ?)?(?P<inner_sign>[-+])?"
     r"(?:(?P<whole>[0-9]{1,3}(?:,[0-9]{3}){1,200}(?![0-9])|[0-9]{1,2}(?:,[0-9]{2}){1,6},[0-9]{3}(?![0-9])|[0-9]+)"
     r"(?P<decimal>\.[0-9]+)?|(?P<bare>\.[0-9]+))"
     r"(?:[eE](?P<exponent>[-+]?[0-9]+)| ?[*×x] ?10 ?(?:\^|\*\*) ?\{? ?(?P<ten>[-+]?[0-9]+) ?\}?)?"
 )
+_POWER_OF_TEN = re.compile(r"\^ ?\{? ?([-+]?[0-9]{1,4}) ?\}?(?![0-9])")
 _OVER = re.compile(r" ?/ ?([0-9]+)(?![0-9.,]*[0-9])")
 _MIXED = re.compile(r" {1,2}(?:and )?([0-9]{1,4}) ?/ ?([0-9]{1,4})(?![0-9/])")
-_UNIT = re.compile(r"(?P<percent> ?%| per ?cent\b)|[ -](?P<scale>thousand|million|billion|trillion)\b", re.IGNORECASE)
+_PERCENT = re.compile(r" ?%| per ?cent\b", re.IGNORECASE)
+_SCALE = re.compile(
+    "|".join(rf"(?P<s{size}>[ -]?(?:{words}))" for size, words in _SCALES.items()) + r"(?![a-zà-ÿ])", re.IGNORECASE
+)
+_SUFFIX = re.compile(
+    r"(?:(?P<attached>[kKMB]|(?: ?(?:bn|mn))|[kmb](?= (?:dollars|euros|pounds|people)\b)| ?[kKM](?=[€$£]))|"
+    r"(?P<paid> ?(?:[kKmMbBT]|bn|mn|mm)))(?![\w'/^²³])"
+)
 _ORDINAL = re.compile(r"(?:st|nd|rd|th)\b")
-_NO_VALUE = re.compile(r"(?:[:/][0-9]+)+")  # a clock time, a ratio, a date
-_CURRENCY_CODE = re.compile(r"(?:^|[^A-Za-z])(?:USD|US|EUR|GBP|CAD|AUD|INR|Rs|RM)$")
+_NO_VALUE = re.compile(r"(?:[:/][0-9]+)+|,[0-9]{1,2}(?![0-9])")  # a clock time, a ratio, a date
+_DIGIT_RANGE = re.compile(r" ?[-~] ?[$€£¥₹]?(?P<to>[0-9][0-9.,]*)(?:-[0-9]+)?(?![0-9]| ?[=×*/])")
+_WORD_RANGE = re.compile(
+    r"(?P<unit>(?: [^\W\d]+){0,2}) (?:to|bis|à|a|до|do) (?:about |up to )?[$€£¥₹]?(?P<to>[0-9][0-9.,]*)"
+    r"(?! ?[=×*/+^-] ?[0-9])(?P<unit2>(?: [^\W\d]+){0,2})",
+    re.IGNORECASE,
+)
+_PLUS_MINUS = re.compile(r" ?(?:±|\+/-|\+-) ?[0-9]")
+_CENTS = re.compile(r",? (?:and )?([0-9]{1,2}) (?:cents?|pence)\b", re.IGNORECASE)
+_CURRENCY_CODE = re.compile(r"(?:^|[^A-Za-z])(?:USD|US|EUR|GBP|CAD|AUD|INR|CHF|JPY|CNY|RMB|Rs|RM)$")
+_MINUS_WORD = re.compile(
+    r"(?P<before>\S?)[ ]*(?:\b(?:minus|negative|moins|menos|meno|минус|eksi|minus\.)\b[ ]|[负負]|マイナス)[$€£¥₹]?$",
+    re.IGNORECASE,
+)
+_NOTHING_TO_TAKE_FROM = re.compile(
+    r"(?:^|[.,:;!?=(\[{*_`\"'\n$>≈]|\b(?:is|are|was|were|be|equals?|to|of|about|at|answer|result|than|by|or|and|it'?s|"
+    r"ist|est|es|è|é|lautet|i\.e|[a-z] ?=|from|get|got|gets|gives?|have|has|exactly|just|also|only|therefore|so|thus|"
+    r"равен|равно))\s*$|[是为は은는]\s*$",
+    re.IGNORECASE,
+)
+_BELOW_ZERO = re.compile(r" ?°? ?(?:degrees? ?)?(?:[CF]\b|Celsius|Fahrenheit)? ?below (?:zero|0)\b", re.IGNORECASE)
+_BOUND = re.compile(
+    r"(?:(?:[<>≤≥]|\b(?:(?:more|less|fewer|greater|larger|smaller|higher|lower|bigger|other) than|exceed(?:s|ing)?|over|"
+    r"under|above|below|beyond|almost|nearly|plus de|moins de|mehr als|weniger als|más de|"
+    r"menos de)\b) ?)(?:about )?[$€£¥₹]?$",
+    re.IGNORECASE,
+)
+_BETWEEN = re.compile(r"\b(?:between|zwischen|entre|tra|fra|między|между|tussen) [$€£¥₹]?$", re.IGNORECASE)
+_ONE_UNIT_BEFORE = re.compile(
+    r"\b(?:an?|one|half an) (?:hour|day|week|minute|year|month|foot|yard|mile|pound|dollar|gallon|kilo|meter|"
+    r"metre)(?:,| and|, and) $",
+    re.IGNORECASE,
+)
+_AND = re.compile(r"(?: [^\W\d]+){0,2} (?:and|und|et|y|e|i|и|en) [$€£¥₹]?[0-9][0-9.,]*", re.IGNORECASE)
+_TWO_SIDED = re.compile(
+    r"(?: [^\W\d]+){0,2},? (?:but|and|or) (?:at most|at least|(?:no|not) more|less|fewer|more|under|over)\b",
+    re.IGNORECASE,
+)
+LOOK_BACK = 40
 
 
 @dataclass(frozen=True)
@@ -63,23 +106,8 @@ class WrittenNumber:
     value: Fraction | None  # None: written like a number, but without a value of its own
     text: str
     ordinal: bool = False
-    unscaled: Fraction | None = None  # without the scale word, where there is one: 4 of `4 million`
-
-
-def plain(text: str) -> str:
-    """The text with LaTeX and Unicode spellings of numbers replaced by plain ones; one pass per spelling, linear in time."""
-    text = _RUPEES.sub("₹", _GROUP_SPACE.sub(",", text).translate(_CHARACTERS))
-    if "\\" in text or "{,}" in text:
-        text = text.replace("{,}", ",").replace("\\%", "%").replace("\\$", "$").replace("\\ ", " ").replace("\\,", " ")
-        text = text.replace("\\times", "×").replace("\\cdot", "×").replace("\\div", "÷").replace("\\approx", "≈")
-        text = _WRAPPER.sub("", _DEGREES.sub("°", text))
-        text = _FRACTION.sub(_plain_fraction, text)
-    return text
-
-
-def _plain_fraction(match: re.Match[str]) -> str:
-    before = f"{match[1]} " if match[1] else ""
-    return f"{before}{match[2] or match[4]}/{match[3] or match[5]}"
+    others: tuple[Fraction, ...] = ()  # further readings: 4 of `4 million`, 5.5 of `5 hours 30 minutes`
+    bounded: bool = False  # > 18, more than 18: what is compared with it is not said
 
 
 def first_number(text: str, start: int = 0, stop: int | None = None) -> WrittenNumber | None:
@@ -112,7 +140,7 @@ def _inside_word(text: str, match: re.Match[str]) -> bool:
         return False
     if before[-1] in "_^" or before in ("^{", "_{", "^-", "^+") or before[-1].isdigit():
         return True
-    if before[-1].isalpha():
+    if before[-1].isalpha() and before[-1] < "\u0900":  # beyond, scripts that write no spaces begin
         return match["currency"] is None and not _CURRENCY_CODE.search(text, max(0, at - 5), at)
     return before[-1] == "." and before[:1].isdigit()
 
@@ -123,6 +151,12 @@ def _sign(text: str, match: re.Match[str]) -> tuple[int, int]:
     if match["sign"] and start and (text[start - 1].isalnum() or text[start - 1] in ")]}%°"):
         return (-1 if match["inner_sign"] == "-" else 1), start + 1
     negative = (match["sign"] == "-") != (match["inner_sign"] == "-")
+    if not match["sign"] and not match["inner_sign"]:
+        word = _MINUS_WORD.search(text, max(0, start - 14), start)
+        if word:
+            at = word.start() + len(word["before"])
+            if _NOTHING_TO_TAKE_FROM.search(text[max(0, at - LOOK_BACK) : at].rstrip(" ")):
+                return -1, at
     return (-1 if negative else 1), start
 
 
@@ -130,19 +164,84 @@ def _read(text: str, match: re.Match[str], stop: int) -> WrittenNumber:
     sign, start = _sign(text, match)
     value, end = _decimal(match), match.end()
     is_whole = not (match["decimal"] or match["bare"] or match["exponent"] or match["ten"])
+    if (
+        is_whole
+        and value == 10
+        and (power := _POWER_OF_TEN.match(text, end, stop))
+        and abs(int(power[1])) <= MAX_DIGITS
+    ):
+        value, end, is_whole = Fraction(10) ** int(power[1]), power.end(), False
     if is_whole and value is not None:
         value, end = _with_fraction(text, value, end, stop)
+    without = _without_value(text, match, end, stop)
+    if without is not None:
+        return WrittenNumber(start, without, None, text[start : min(without, start + 60)])
+    digits = match.start("whole") if match["whole"] else match.start("bare")
+    amount = compound(text, digits, stop) if is_whole and not match["currency"] else None
+    if amount is None and match["currency"] and value is not None and (cents := _CENTS.match(text, end, stop)):
+        amount = (value + Fraction(int(cents[1]), 100), 100 * value + int(cents[1])), cents.end()
+    if amount is not None:
+        first, *more = (sign * reading for reading in amount[0])
+        return WrittenNumber(start, amount[1], first, text[start : min(amount[1], start + 60)], others=tuple(more))
+    value = None if value is None else sign * value
+    value, others, end = _scaled(text, match, value, end, stop)
+    if value is not None and (below := _BELOW_ZERO.match(text, end, stop)):
+        value, end = -abs(value), below.end()
+    ordinal = is_whole and _ORDINAL.match(text, end, stop) is not None
+    bounded = _is_bounded(text, start)
+    return WrittenNumber(start, end, value, text[start : min(end, start + 60)], ordinal, others, bounded)
+
+
+def _is_bounded(text: str, start: int) -> bool:
+    """Whether the number is what another one is compared with: > 18, more than 18."""
+    before = text[max(0, start - LOOK_BACK) : start]
+    return _BOUND.search(before) is not None
+
+
+def _without_value(text: str, match: re.Match[str], end: int, stop: int) -> int | None:
+    """Where something ends that is written with this number, but is none: a time, a date, a range, two readings."""
     more = _NO_VALUE.match(text, end, stop)
     if more or _after_colon(text, match):
-        value, end = None, more.end() if more else end
-    value = None if value is None else sign * value
-    unscaled, unit = None, _UNIT.match(text, end, stop)
-    if unit:
-        end = unit.end()
-        if unit["scale"] and value is not None:
-            unscaled, value = value, value * SCALES[unit["scale"].lower()]
-    ordinal = is_whole and _ORDINAL.match(text, end, stop) is not None
-    return WrittenNumber(start, end, value, text[start : min(end, start + 60)], ordinal, unscaled)
+        return more.end() if more else end
+    if text[end : end + 1] == AMBIGUOUS:
+        return end + 1
+    if (margin := _PLUS_MINUS.match(text, end, stop)) is not None:
+        return margin.end()
+    digits = _DIGIT_RANGE.match(text, end, stop)
+    if digits and not (" " in digits[0] and "-" in digits[0]):
+        return digits.end()
+    if (sides := _TWO_SIDED.match(text, end, stop)) is not None:
+        return sides.end()
+    if _BETWEEN.search(text, max(0, match.start() - LOOK_BACK), match.start()) and (
+        and_ := _AND.match(text, end, stop)
+    ):
+        return and_.end()
+    if _ONE_UNIT_BEFORE.search(text, max(0, match.start() - LOOK_BACK), match.start()):
+        return end
+    words = _WORD_RANGE.match(text, end, stop)
+    if words and (not words["unit"] or words["unit"].strip()[:4] == words["unit2"].strip()[:4]):
+        return words.end("to")
+    return None
+
+
+def _scaled(
+    text: str, match: re.Match[str], value: Fraction | None, end: int, stop: int
+) -> tuple[Fraction | None, tuple[Fraction, ...], int]:
+    """The value with the multiplier behind it, other readings, and where it ends (a percent sign is passed over)."""
+    percent = _PERCENT.match(text, end, stop)
+    if percent:
+        return value, (), percent.end()
+    scale = _SCALE.match(text, end, stop)
+    if scale:
+        size = int(str(scale.lastgroup)[1:])
+        if (more := _SCALE.match(text, scale.end(), stop)) is not None:  # 18 hundred thousand
+            return None, (), more.end()
+        return (None, (), scale.end()) if value is None else (value * size, (value,), scale.end())
+    suffix = _SUFFIX.match(text, end, stop)
+    if suffix and (suffix["attached"] or match["currency"]):
+        size = _SUFFIXES[suffix[0].strip().lower()]
+        return (None if value is None else value * size), (), suffix.end()
+    return value, (), end
 
 
 def _after_colon(text: str, match: re.Match[str]) -> bool:

@@ -25,7 +25,12 @@ training: {output_dir: runs/unused, max_steps: 2, use_cpu: true, per_device_trai
 """
 
 ROWS: list[dict[str, Any]] = [
-    {"prompt": f"What is {n} plus 2?", "completion": f"{n} and 2 make {n + 2}.", "candidate": f"It is {n + n % 3}."}
+    {
+        "prompt": f"What is {n} plus 2?",
+        "completion": f"{n} and 2 make {n + 2}.",
+        "candidate": f"It is {n + n % 3}.",
+        "again": f"So {n + 2}.",
+    }
     for n in range(12)
 ]
 

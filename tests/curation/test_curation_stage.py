@@ -16,13 +16,14 @@ from tests.curation.conftest import ROWS, write_rows
 
 CURATION = (
     "curation=[{{name: {name}, judge: {{name: python, file: {judge}.py}}, "
-    "generator: {{name: column, column: {column}}}{more}}}]"
+    "generator: {{name: column, column: {column}{second}}}{more}}}]"
 )
 
 
 def curation(name: str = "s3ft", judge: str = "accept", column: str = "candidate", more: str = "") -> str:
     """The override for a curation by column and Python judge."""
-    return CURATION.format(name=name, judge=judge, column=column, more=f", {more}" if more else "")
+    second = ", paraphrase_column: again" if name == "s3ft" else ""
+    return CURATION.format(name=name, judge=judge, column=column, second=second, more=f", {more}" if more else "")
 
 
 def tokens(project: Path, *overrides: str) -> list[dict[str, Any]]:

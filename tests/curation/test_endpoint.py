@@ -15,7 +15,7 @@ import pytest
 
 from sftgo_cli.curation import http_endpoint
 from sftgo_cli.curation.generators import endpoint
-from sftgo_cli.curation.questions import Answer, CurationContext, Question, Request
+from sftgo_cli.curation.questions import Answer, CurationContext, Question, Request, Verdict, unusable
 from sftgo_cli.errors import EnvironmentProblem, SftgoError, UserError
 
 KEY = "sk-verysecret-0123456789abcdef"
@@ -266,8 +266,26 @@ def first_of_each(reply: Reply | None) -> Callable[[dict[str, Any]], Reply | Non
         (200, {}, b"\xff\xfe"),
         (200, {"Content-Length": "500", "Connection": "close"}, b'{"choices": '),
         (200, {}, json.dumps({"error": {"code": 429, "message": "upstream"}}).encode()),
+        (200, {}, b'{"id": "x", "choices": []}'),
+        (200, {}, b'{"object": "chat.completion"}'),
+        (200, {}, b'{"choices": [{"finish_reason": "stop"}]}'),
     ],
-    ids=["500", "503", "408", "409", "429", "reset", "half", "list", "binary", "short", "wrapped"],
+    ids=[
+        "500",
+        "503",
+        "408",
+        "409",
+        "429",
+        "reset",
+        "half",
+        "list",
+        "binary",
+        "short",
+        "wrapped",
+        "none",
+        "no",
+        "empty",
+    ],
 )
 def test_what_passes_is_asked_again(server: Server, context: CurationContext, reply: Reply | None) -> None:
     server.script = first_of_each(reply)
@@ -339,12 +357,41 @@ def test_no_quota_is_not_asked_again(server: Server, context: CurationContext) -
 
 def test_when_retries_are_used_up_what_came_stays(server: Server, context: CurationContext) -> None:
     server.script = lambda body: refusal(500, "broken") if body["seed"] == 1005 else echo(body)
-    error, run = failed(server, 8, context, max_retries=2, max_concurrent=1)
+    error, run = failed(server, 8, context, max_retries=2, max_concurrent=1, on_failure="stop")
     assert isinstance(error, EnvironmentProblem)
     assert "3 answers are left" in str(error)
     assert "status 500: broken" in str(error)
     assert sorted(run.answers) == [0, 1, 2, 3, 4]
     assert sum(prompt == "q5" for prompt in server.prompts()) == 3
+
+
+def test_a_question_that_always_fails_is_given_up_and_counted(server: Server, context: CurationContext) -> None:
+    lines: list[str] = []
+    always: dict[int, Reply | None] = {1001: refusal(500, "broken"), 1003: None, 1004: (200, {}, b'{"id": "x"}')}
+    server.script = lambda body: always[body["seed"]] if body["seed"] in always else echo(body)
+    run = generate(server, 7, replaced(context, say=lines.append), max_retries=2)
+    given_up = Answer("", True, 0, failure="no answer from the endpoint after all retries")
+    assert {n for n, answer in run.answers.items() if answer == given_up} == {1, 3, 4}
+    assert {n: run.answers[n].text for n in (0, 2, 5, 6)} == {n: f"re q{n}" for n in (0, 2, 5, 6)}
+    assert all(server.prompts().count(f"q{number}") == 3 for number in (1, 4))
+    assert lines == [
+        "3 of 7 questions failed at every try and have no answer; the first is rows.jsonl:2: status 500: broken"
+    ]
+
+
+def test_an_endpoint_that_is_gone_ends_the_run(server: Server, context: CurationContext) -> None:
+    server.script = lambda body: refusal(503, "down") if is_probe(body) or body["seed"] >= 1002 else echo(body)
+    error, run = failed(server, 40, context, max_retries=1, max_concurrent=2)
+    assert isinstance(error, EnvironmentProblem)
+    assert sorted(run.answers) == [0, 1]
+    assert len(server.bodies) < 60
+
+
+def test_a_content_filter_is_named(server: Server, context: CurationContext) -> None:
+    server.script = lambda body: said("I cannot", "content_filter") if body["seed"] == 1001 else echo(body)
+    run = generate(server, 2, context)
+    assert unusable(run.answers[1]) == Verdict(False, "stopped by the endpoint's content filter")
+    assert unusable(run.answers[0]) is None
 
 
 def test_calls_under_way_are_kept_when_a_run_ends(server: Server, context: CurationContext) -> None:
@@ -368,7 +415,9 @@ def test_a_single_refused_question_is_counted(server: Server, context: CurationC
     lines: list[str] = []
     server.script = lambda body: refusal(400, "content filter") if body["seed"] in (1002, 1004) else echo(body)
     run = generate(server, 6, replaced(context, say=lines.append))
-    assert {n for n, answer in run.answers.items() if answer == Answer("", True, 0)} == {2, 4}
+    refused = Answer("", True, 0, failure="refused by the endpoint")
+    assert {n for n, answer in run.answers.items() if answer == refused} == {2, 4}
+    assert unusable(refused) == Verdict(False, "refused by the endpoint")
     assert run.answers[5].text == "re q5"
     assert lines == [
         "2 of 6 questions were refused by the endpoint and have no answer; the first is rows.jsonl:3: "

@@ -116,7 +116,8 @@ def test_resuming_asks_for_what_is_left_and_leaves_no_key_on_disk(
     lines: list[str] = []
     context = replace(context, say=lines.append)
     server.script = lambda body: refusal(500, f"broken {KEY}") if body["seed"] == 1006 else echo(body)
-    choice = GeneratorChoice(name="endpoint", options=options(server, max_retries=0, max_concurrent=2))
+    stopping = options(server, max_retries=0, max_concurrent=2, on_failure="stop")
+    choice = GeneratorChoice(name="endpoint", options=stopping)
     with pytest.raises(SftgoError):
         Workbench(context).answers(wanted(12), choice)
     first = set(server.prompts())

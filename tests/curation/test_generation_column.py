@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sftgo_cli.cli.main import main
 from sftgo_cli.curation.generators import column
 from sftgo_cli.curation.questions import Answer, Question, Request
 from sftgo_cli.errors import UserError
+from tests.curation.conftest import write_rows
 
 OPTIONS = column.Options(column="candidate")
 NO_CONTEXT: Any = None
@@ -44,3 +47,35 @@ def test_several_answers_are_taken_in_their_order() -> None:
 def test_a_row_without_a_text_is_refused_before_the_first_answer(values: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"no answer in column 'candidate' .* - train.jsonl:2 - give a text"):
         column.check([question("1", candidate="a"), question("2", **values)], OPTIONS, NO_CONTEXT)
+
+
+def test_paraphrases_come_from_a_second_column() -> None:
+    options = column.Options(column="candidate", paraphrase_column="again")
+    asked = question("1", candidate="own", again="restated")
+    got: dict[int, Answer] = {}
+    wanted = [Request(asked, asked.messages, 0), Request(asked, asked.messages, 0, prompt_hash="abc")]
+    column.generate(wanted, options, NO_CONTEXT, got.update)
+    assert [got[0].text, got[1].text] == ["own", "restated"]
+    assert column.columns(options) == ("candidate", "again")
+    with pytest.raises(UserError, match=r"no answer in column 'again' .* - train.jsonl:2"):
+        column.check([question("2", candidate="own")], options, NO_CONTEXT)
+
+
+def test_one_column_is_no_paraphrase(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a second column the paraphrase of s3ft would be the own answer again."""
+    rows = [{"id": "1", "prompt": "2 + 3?", "completion": "It is 5", "own": "6", "again": "So it is 5"}]
+    write_rows(project / "rows.jsonl", rows)
+
+    def curated(more: str, method: str = "s3ft") -> int:
+        generator = f"{{name: column, column: own{more}}}"
+        override = f"curation=[{{name: {method}, judge: numeric, log_probabilities: false, generator: {generator}}}]"
+        return main(["curate", str(project / "recipe.yaml"), override])
+
+    assert curated("") == 2
+    said = capsys.readouterr().err
+    assert "gives the same text for the own answer and for the paraphrase" in said
+    assert "paraphrase_column" in said
+    assert curated(", paraphrase_column: again") == 0
+    assert "paraphrase" in capsys.readouterr().out
+    assert curated("", "ssr") == 0
+    assert curated("", "sdft") == 0

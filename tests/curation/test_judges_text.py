@@ -85,6 +85,7 @@ def test_exact(gold: str, answer: str, accepted: bool) -> None:
 
 def test_exact_without_normalization() -> None:
     assert judged(exact, question("Paris"), " Paris ", normalize=False).accepted
+    assert not judged(exact, question("Paris"), "paris", normalize="none").accepted
     assert not judged(exact, question("Paris"), "paris", normalize=False).accepted
     assert not judged(exact, question("the city"), "city", normalize=False).accepted
 
@@ -136,8 +137,9 @@ def test_token_f1(gold: str, answer: str, score: float) -> None:
 def test_token_f1_takes_the_best_answer_and_includes_the_threshold() -> None:
     row = question("", answers=["Rome", "Paris France"])
     assert judged(token_f1, row, "Paris", answer_column="answers").accepted
-    assert judged(token_f1, question("a b c d"), "b", threshold=0.5).accepted  # 2 * 1 / (1 + 3), articles gone
-    assert not judged(token_f1, question("b c d e"), "b", threshold=0.5).accepted  # 2 / 5
+    squad = {"threshold": 0.5, "normalize": "squad"}
+    assert judged(token_f1, question("a b c d"), "b", **squad).accepted  # 2 * 1 / (1 + 3), articles gone
+    assert not judged(token_f1, question("b c d e"), "b", **squad).accepted  # 2 / 5
 
 
 CITIES = ["Rome", "Paris", "New York", "York"]
@@ -222,7 +224,7 @@ def test_choice_reasons_and_columns() -> None:
     row = question("Paris", options=CITIES, right="B")
     options = {"choices_column": "options", "gold_column": "right"}
     assert judged(choice, row, "A", **options).reason == "got A (Rome), gold is B (Paris)"
-    assert judged(choice, row, "(A) or (B)", **options).reason == "ambiguous: A and B, gold is B (Paris)"
+    assert judged(choice, row, "(A) or (B)", **options).reason == "ambiguous: A, B, gold is B (Paris)"
     assert judged(choice, row, "B", choices_column="options", gold_column=None).accepted
     assert choice.columns(choice.Options(**options)) == ("options", "right")
     assert not judged(choice, question("", choices=CITIES, gold=4), "A").accepted

@@ -129,7 +129,8 @@ def test_shipped_prompts() -> None:
     for name in shipped_prompts():
         fields = ("question", "gold", *(["prediction"] if name.startswith("judge") else []))
         prompt = load_prompt(name, Path("/nowhere"), fields, "here", required=fields)
-        assert prompt.version == 1
+        assert prompt.version == (1 if name.startswith("judge") else 2)
+        assert bool(prompt.gives_away) is name.startswith("paraphrase")
         assert prompt.hash == hashlib.sha256((SHIPPED / f"{name}.txt").read_bytes()).hexdigest()[:16]
         filled = fill(prompt, **{field: f"<<{field}>>" for field in fields})
         assert all(f"<<{field}>>" in filled for field in fields)

@@ -65,6 +65,21 @@ def test_spaces_in_equations_do_not_tell_them_apart_and_order_does() -> None:
     assert distinct([0, 1], {0: "<<1+1=2>> <<2+2=4>>", 1: "<<2+2=4>> <<1+1=2>>"}) == [0, 1]
 
 
+def test_answers_without_equations_are_told_apart_by_their_text() -> None:
+    plain = [
+        "She has 5 apples.",
+        "2 and 3 make 5.",
+        "she has 5 apples",
+        "Five: 2 plus 3.",
+        "2 and 3 make 5.",
+        "5",
+        "It is 5",
+        "**5**",
+    ]
+    assert distinct(range(8), dict(enumerate(plain))) == [0, 1, 3, 6, 7], "the longer **5** is farther from the rest"
+    assert distinct([0, 1, 2], {0: A, 1: "She has 5.", 2: A_LONGER}) in ([0, 1], [1, 2])
+
+
 ROW = {
     "prompt": "Ann has 2 apples and buys 3. How many has she?",
     "completion": "2 + 3 = <<2+3=5>>5\n#### 5",
@@ -93,6 +108,15 @@ def test_rows_are_gold_and_the_kept_answers(project: Path, capsys: pytest.Captur
     rows = [json.loads(line) for line in (data.curated["train.0"] / "rows.jsonl").read_text().splitlines()]
     assert [row["completion"] for row in rows] == [ROW["completion"], ROW["answers"][0]]
     assert data.train.datasets[0]["row_id"][:] == ["ann", "ann/1"]
+
+
+def test_answers_without_equations_are_kept_and_said(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = ["She has 5.", "She has 5.", "So 5.", "#### 5", "With 2 and 3: 5"]
+    write_rows(project / "rows.jsonl", [{**ROW, "id": "ann", "answers": texts}])
+    assert main(["curate", str(project / "recipe.yaml"), OVERRIDE]) == 0
+    out = capsys.readouterr()
+    assert "of 5 answers 5 are right, and 4 of those are kept" in out.err
+    assert "5 of the 5 right answers have no <<a*b=c>> calculations: those are told apart by their text" in out.err
 
 
 def test_greedy_answers_are_refused_for_several_samples(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,6 +57,23 @@ def test_rows_of_both_kinds(values: dict[str, Any]) -> None:
 
 
 @with_bwrap
+@pytest.mark.parametrize("values", [HUMAN_EVAL, MBPP])
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_every_assertion_has_to_hold(values: dict[str, Any], wrong: int) -> None:
+    """A program for which one of several assertions holds, the first or the last, is not right."""
+    rows = {**values}
+    tests = ["assert sums([1, 2]) == 3", "assert sums([4, 5]) == 9"]
+    name = "test" if rows.get("test") else "test_list"
+    rows[name] = (
+        "def check(candidate):\n    " + "\n    ".join(tests).replace("sums", "candidate") if name == "test" else tests
+    )
+    first, second = ((0, 9), (3, 0))[wrong]
+    program = f"def sums(x):\n    return {first} if x == [1, 2] else {second}"
+    assert judged("def sums(x):\n    return sum(x)", {**rows, "entry_point": "sums", "code_prompt": None}).accepted
+    assert not judged(program, {**rows, "entry_point": "sums", "code_prompt": None}).accepted
+
+
+@with_bwrap
 def test_a_completion_of_the_code_prompt() -> None:
     assert judged("return sum(x)", HUMAN_EVAL).accepted
     assert judged(

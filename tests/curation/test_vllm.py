@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from sftgo_cli.curation.generators import vllm
+from sftgo_cli.curation.generators import model, vllm
 from sftgo_cli.curation.questions import Answer, CurationContext, Question, Request
 from sftgo_cli.errors import EnvironmentProblem, UserError
 
@@ -25,6 +25,8 @@ class SamplingParams:
     top_p: float = 1.0
     seed: int | None = None
     max_tokens: int | None = 16
+    stop_token_ids: list[int] | None = None
+    stop: list[str] | None = None
 
 
 @dataclass
@@ -48,6 +50,7 @@ class LLM:
 
     made: ClassVar[list[dict[str, Any]]] = []
     calls: ClassVar[list[list[list[int]]]] = []
+    params: ClassVar[list[SamplingParams]] = []
 
     def __init__(self, model: str, **arguments: Any) -> None:
         LLM.made.append({"model": model, **arguments})
@@ -55,6 +58,7 @@ class LLM:
     def generate(self, prompts: Any, sampling_params: Any, *, use_tqdm: bool = True) -> list[RequestOutput]:
         assert not use_tqdm
         LLM.calls.append([prompt["prompt_token_ids"] for prompt in prompts])
+        LLM.params += sampling_params
         outputs = []
         for prompt, params in zip(prompts, sampling_params, strict=True):
             text = f" {len(prompt['prompt_token_ids'])} {params.seed} {params.temperature} {params.top_p}\n"
@@ -70,7 +74,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> None:
     module.LLM, module.SamplingParams = LLM, SamplingParams  # type: ignore[attr-defined]
     module.__spec__ = importlib.machinery.ModuleSpec("vllm", None)
     monkeypatch.setitem(sys.modules, "vllm", module)
-    LLM.made, LLM.calls = [], []
+    LLM.made, LLM.calls, LLM.params = [], [], []
 
 
 def wanted(count: int) -> list[Request]:
@@ -116,6 +120,39 @@ def test_an_answer_that_is_cut(context: CurationContext) -> None:
     found: list[tuple[int, Answer]] = []
     vllm.generate(wanted(1), vllm.Options(max_new_tokens=2), context, found.extend)
     assert (found[0][1].finished, found[0][1].num_tokens) == (False, 2)
+
+
+@pytest.mark.usefixtures("package")
+def test_answers_end_where_those_of_a_local_model_end(context: CurationContext) -> None:
+    """At the ids of configuration and tokenizer, at the template's end of turn, and at the user's texts."""
+    chatml = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    chatml += "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    for template in (context.template, chatml):
+        asked = replace(context, template=template)
+        own = model.fingerprint(model.Options(stop=["###"]), asked)["stops"]
+        assert vllm.fingerprint(vllm.Options(stop=["###"]), asked)["stops"] == own
+        vllm.generate(wanted(1), vllm.Options(stop=["###"]), asked, lambda answers: None)
+        params = LLM.params.pop()
+        assert [params.stop_token_ids, params.stop] == own
+        assert context.tokenizer.eos_token_id in params.stop_token_ids
+        assert "###" in params.stop
+    assert "<|im_end|>" in params.stop  # no token of this tokenizer
+
+
+@pytest.mark.usefixtures("package")
+def test_prompts_that_are_too_long_are_not_asked(context: CurationContext) -> None:
+    asked = wanted(3)
+    long = replace(asked[1], messages=[{"role": "user", "content": "why " * 400}])
+    asked[1] = long
+    options = vllm.Options(max_model_len=64, max_new_tokens=60)
+    assert vllm.too_long(asked, options, context) == [1]
+    vllm.generate([asked[0], asked[2]], options, context, lambda answers: None)
+    assert LLM.made[-1]["max_model_len"] == 64
+    assert all(len(prompt) + params.max_tokens <= 64 for prompt, params in zip(LLM.calls[-1], LLM.params, strict=True))
+    with pytest.raises(UserError, match=r"rows.jsonl:2.*no room|no room.*rows.jsonl:2"):
+        vllm.generate(asked, options, context, lambda answers: None)
+    vllm.generate(asked[:1], vllm.Options(), context, lambda answers: None)
+    assert "max_model_len" not in LLM.made[-1]
 
 
 @pytest.mark.usefixtures("package")

@@ -1,6 +1,7 @@
 """Answers made elsewhere: the text in a column of the row, or, of a list of texts, one for each answer that is wanted.
 
-The k-th of several answers to a question is the k-th text of its list. No model is asked.
+The k-th of several answers to a question is the k-th text of its list. What is asked for through a prompt file, a
+paraphrase, is taken from `paraphrase_column` where one is named. No model is asked.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from sftgo_cli.curation.questions import Answer, CurationContext, Done, Question
 from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.options import MethodOptions
 
-VERSION = 1
+VERSION = 2
 SOURCE = "the data"
 PATH_OPTIONS: tuple[str, ...] = ()
 
@@ -23,6 +24,9 @@ class Options(MethodOptions):
     """Where the answers are."""
 
     column: str = Field(min_length=1, description="Column with the answer, or with a list of them")
+    paraphrase_column: str | None = Field(
+        None, min_length=1, description="Column with the paraphrase of gold, for s3ft; null: there is none"
+    )
 
 
 def fingerprint(options: Options, context: CurationContext) -> dict[str, Any]:
@@ -31,8 +35,8 @@ def fingerprint(options: Options, context: CurationContext) -> dict[str, Any]:
 
 
 def columns(options: Options) -> tuple[str, ...]:
-    """The column of the row that is read."""
-    return (options.column,)
+    """The columns of the row that are read."""
+    return (options.column,) if options.paraphrase_column is None else (options.column, options.paraphrase_column)
 
 
 def describe(options: Options, context: CurationContext) -> str:
@@ -43,7 +47,8 @@ def describe(options: Options, context: CurationContext) -> str:
 def check(questions: Sequence[Question], options: Options, context: CurationContext) -> None:
     """Raises UserError when a row has no text in the column; an empty text is an empty answer."""
     for question in questions:
-        _texts(question, options)
+        for column in columns(options):
+            _texts(question, column)
 
 
 def generate(wanted: Sequence[Request], options: Options, context: CurationContext, done: Done) -> None:
@@ -54,10 +59,11 @@ def generate(wanted: Sequence[Request], options: Options, context: CurationConte
     """
     answers = []
     for number, request in enumerate(wanted):
-        texts, place = _texts(request.question, options), request.sample
+        column = options.paraphrase_column if request.prompt_hash and options.paraphrase_column else options.column
+        texts, place = _texts(request.question, column), request.sample
         if place >= len(texts):
             raise UserError(
-                f"column {options.column!r} holds {len(texts)} {'answer' if len(texts) == 1 else 'answers'}, "
+                f"column {column!r} holds {len(texts)} {'answer' if len(texts) == 1 else 'answers'}, "
                 f"and number {place + 1} is wanted",
                 request.question.where,
                 "give the row a longer list, or ask for fewer answers",
@@ -67,15 +73,15 @@ def generate(wanted: Sequence[Request], options: Options, context: CurationConte
         done(answers)
 
 
-def _texts(question: Question, options: Options) -> list[str]:
-    value = question.values.get(options.column)
+def _texts(question: Question, column: str) -> list[str]:
+    value = question.values.get(column)
     texts = [value] if isinstance(value, str) else value
     if isinstance(texts, list | tuple) and texts and all(isinstance(text, str) for text in texts):
         return list(texts)
     known = ", ".join(sorted(question.values)) or "nothing"
-    found = f"the row has {known}" if options.column not in question.values else f"found {type(value).__name__}"
+    found = f"the row has {known}" if column not in question.values else f"found {type(value).__name__}"
     raise UserError(
-        f"no answer in column {options.column!r} ({found})",
+        f"no answer in column {column!r} ({found})",
         question.where,
         "give a text, or a list of texts, in every row; generator.column names the column",
     )

@@ -9,9 +9,11 @@ what a model writes between `<think>` marks inside the content stays [R]. `finis
 What may go wrong, and what becomes of it [R]:
 - Before the first answer, `check` asks one short question with all options as they will be sent (a few tokens are paid).
   What fails then - no such server, key, model, option - is the user's to correct: exit 2.
-- Later, what may pass by itself is asked again (http_endpoint.py); when the retries are used up, the run ends: exit 3.
-- A call that is refused (400, 403, 413, 422: a content filter, a prompt that is too long) while the short question still
-  is answered is refused for its own sake: an empty answer, counted and said. Otherwise the run ends, exit 2.
+- Later, what may pass by itself is asked again (http_endpoint.py), a reply without `choices` too. A question whose retries
+  are used up is given up: no answer, so that it keeps gold, counted and said (`on_failure: stop`: the run ends, exit 3).
+- A call that is refused (400, 403, 413, 422: a content filter, a prompt that is too long) is given up as well.
+- Both only while the short question still is answered; otherwise the run ends, exit 2 or 3.
+- An answer that ends with `finish_reason: content_filter` is rejected under that name.
 - `max_cost` reached: exit 3. Calls under way are still paid, up to `max_concurrent` of them.
 What was answered until then is kept, and the same command asks only for the rest. `max_cost` counts from 0 then.
 
@@ -22,7 +24,6 @@ cache key; the address of the server is, without its scheme: a model's name alon
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -32,15 +33,17 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from sftgo_cli.curation.chat_completions import PATH, check_additions, read_completion, sent_messages
-from sftgo_cli.curation.http_connection import Secret, read_address
-from sftgo_cli.curation.http_endpoint import Calls, Client, Failure
+from sftgo_cli.curation.endpoint_errors import no_such_model, offered, to_correct
+from sftgo_cli.curation.http_connection import key_in, read_address
+from sftgo_cli.curation.http_endpoint import LONGEST_WAIT, Client, Failure
+from sftgo_cli.curation.parallel_calls import Calls
 from sftgo_cli.curation.questions import Answer, CurationContext, Done, Question, Request
 from sftgo_cli.data.messages import Message
-from sftgo_cli.errors import EnvironmentProblem, UserError, nearest
+from sftgo_cli.errors import EnvironmentProblem, UserError
 from sftgo_cli.recipe.field_types import NonEmpty, NonNegative, Positive, PositiveInt
 from sftgo_cli.recipe.options import MethodOptions
 
-VERSION = 1
+VERSION = 2
 SOURCE = "OpenAI chat completions API"
 PATH_OPTIONS = (
     "base_url",
@@ -52,11 +55,14 @@ PATH_OPTIONS = (
     "price_per_million_input_tokens",
     "price_per_million_output_tokens",
     "max_cost",
+    "on_failure",
 )
 PROBE = "Reply with the single word OK."
 PROBE_RETRIES = 2
 REFUSED = frozenset([400, 403, 413, 422])
-REFUSED_AT_ONCE = 16  # so many refused calls are believed to be so for their own sake after one probe
+REFUSED_AT_ONCE = 16  # so many failed calls are believed to be so for their own sake after one probe
+REFUSAL, GIVEN_UP = "refused by the endpoint", "no answer from the endpoint after all retries"
+FILTERED = "stopped by the endpoint's content filter"
 LAST_CALLS = 30.0  # seconds that calls under way get when a run ends early
 SHORTEST_KEY = 12  # one that is shorter stands in for a key, is a word, and may be part of an answer
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
@@ -79,6 +85,10 @@ class Options(MethodOptions):
     send_seed: bool = Field(True, description="Send each answer's seed; false where the endpoint refuses it")
     timeout: Positive = Field(300.0, description="Seconds for one try")
     max_retries: int = Field(6, ge=0, description="Tries after the first, where a failure may pass by itself")
+    on_failure: Literal["gold", "stop"] = Field(
+        "gold",
+        description="A question without an answer after all tries: count it and go on (it keeps gold), or end the run",
+    )
     max_concurrent: int = Field(8, ge=1, le=512, description="Calls under way at a time")
     rate_per_minute: Positive | None = Field(None, description="Calls begun per minute at most, evenly spaced")
     price_per_million_input_tokens: NonNegative = Field(0.0, description="What a million tokens of prompts cost")
@@ -152,23 +162,9 @@ def check(questions: Sequence[Question], options: Options, context: CurationCont
 
 
 def _client(options: Options, max_retries: int) -> Client:
-    key = _key(options)
+    key = key_in(options.api_key_env)
     retries = min(max_retries, options.max_retries)
     return Client(read_address(options.base_url), key, options.timeout, retries, options.rate_per_minute)
-
-
-def _key(options: Options) -> Secret | None:
-    name = options.api_key_env
-    if name is None:
-        return None
-    where = f"the environment variable {name}"
-    value = os.environ.get(name, "").strip()
-    if not value:
-        fix = f"export {name}=..., or set api_key_env: another variable's name, or null where no key is needed"
-        raise UserError("there is no key for the endpoint", where, fix)
-    if not value.isascii() or not value.isprintable() or " " in value:
-        raise UserError("the key holds characters that no key has", where, "export the key alone")
-    return Secret(value)
 
 
 def _asked(client: Client, messages: Sequence[Message], tools: Any, seed: int, options: Options) -> Answer | Failure:
@@ -177,18 +173,23 @@ def _asked(client: Client, messages: Sequence[Message], tools: Any, seed: int, o
     body[options.max_tokens_field] = options.max_new_tokens
     chosen = {"temperature": options.temperature, "top_p": options.top_p, "seed": seed if options.send_seed else None}
     body |= {name: value for name, value in chosen.items() if value is not None}
-    reply = client.ask(PATH, body | ({"tools": tools} if tools else {}) | options.extra_body)
-    if isinstance(reply, Failure):
-        return reply
-    read = read_completion(reply)
-    if read is None:
+
+    def without_choices(reply: dict[str, Any]) -> Failure | None:
+        if read_completion(reply) is not None:
+            return None
         return Failure(200, f"its reply has no choices: {client.scrubbed(json.dumps(reply))[:100]}", passing=True)
+
+    reply = client.ask(PATH, body | ({"tools": tools} if tools else {}) | options.extra_body, without_choices)
+    read = None if isinstance(reply, Failure) else read_completion(reply)
+    if isinstance(reply, Failure) or read is None:
+        return reply if isinstance(reply, Failure) else Failure(200, "its reply has no choices", passing=True)
     if options.max_cost is not None and (read.num_prompt_tokens is None or read.num_tokens is None):
         return Failure(200, "its reply does not say how many tokens were used, so max_cost cannot be kept")
     text = client.scrubbed(read.text, SHORTEST_KEY).strip()
     spent = (read.num_prompt_tokens or 0) * options.price_per_million_input_tokens
     spent += (read.num_tokens or 0) * options.price_per_million_output_tokens
-    return Answer(text, read.finished, read.num_tokens or 0, cost=spent / 1e6)
+    failure = FILTERED if read.filtered else ""
+    return Answer(text, read.finished, read.num_tokens or 0, cost=spent / 1e6, failure=failure)
 
 
 def _probed(options: Options) -> Failure | None:
@@ -203,53 +204,29 @@ def _probed(options: Options) -> Failure | None:
 
 def _user_error(failure: Failure, options: Options) -> UserError:
     """What the user is told to correct."""
-    where, server = _where(options), read_address(options.base_url).server
-    name = options.api_key_env
-    if failure.status in (401, 403):
-        fix = f"put a valid key for {server} into {name}" if name else "set api_key_env: the variable with the key"
-        return UserError(f"{server} refuses {f'the key in {name}' if name else 'access'}: {failure.text}", where, fix)
-    if failure.status == 402:
-        return UserError(f"{server} has to be paid first: {failure.text}", where, "add credit there, then run it again")
+    server = read_address(options.base_url).server
     if failure.status == 404:
-        fix = _other_models(options) or "correct base_url (it mostly ends with /v1) or model"
-        return UserError(f"{server} has no such model or path: {failure.text}", where, fix)
-    if failure.status is None or failure.passing:
-        fix = "start it, or correct base_url (it mostly ends with /v1)"
-        return UserError(f"{server} does not answer: {failure.text}", where, fix)
-    if failure.status < 400:
-        return UserError(f"{server} cannot be used: {failure.text}", where, "correct base_url, or leave max_cost out")
-    return UserError(f"{server} refuses the generator's options: {failure.text}", where, "correct them")
+        client = _client(options, 0)
+        try:
+            listed = client.ask("/models")
+        finally:
+            client.close()
+        return no_such_model(failure, server, _where(options), client.scrubbed(offered(listed, options.model)))
+    return to_correct(failure, server, _where(options), options.api_key_env)
 
 
 def _where(options: Options) -> str:
     return f"generator endpoint, model {options.model}, base_url {options.base_url}"
 
 
-def _other_models(options: Options) -> str:
-    """What to write instead, where the endpoint lists its models."""
-    client = _client(options, 0)
-    try:
-        reply = client.ask("/models")
-    finally:
-        client.close()
-    listed = reply.get("data") if isinstance(reply, dict) else None
-    items = listed if isinstance(listed, list) else []
-    names = [str(item["id"]) for item in items if isinstance(item, dict) and item.get("id")]
-    if not names or options.model in names:
-        return ""
-    close = nearest(options.model, names)
-    offered = f"it offers {', '.join(names[:5])}" + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return client.scrubbed(f"did you mean {close}? ({offered})" if close else offered)
-
-
 @dataclass
 class _State:
-    """How far `generate` is. `held` are refused calls until it is known that they are so for their own sake."""
+    """How far `generate` is. `held` are failed calls until it is known that they are so for their own sake."""
 
     num_left: int
     cost: float = 0.0
     held: list[tuple[int, Failure]] = field(default_factory=list)
-    refused: list[tuple[int, Failure]] = field(default_factory=list)
+    unanswered: list[tuple[int, Failure]] = field(default_factory=list)
     problem: Failure | None = None
 
 
@@ -266,7 +243,11 @@ def generate(wanted: Sequence[Request], options: Options, context: CurationConte
         return _asked(client, one.messages, one.question.tools, one.seed, options)
 
     state = _State(len(wanted))
-    calls: Calls[Answer | Failure] = Calls(call, _is_problem, len(wanted), options.max_concurrent)
+
+    def is_last(result: Answer | Failure) -> bool:
+        return _is_problem(result, options)
+
+    calls: Calls[Answer | Failure] = Calls(call, is_last, len(wanted), options.max_concurrent)
     try:
         while state.problem is None and (results := calls.finished()):
             _take(results, state, options, done)
@@ -283,14 +264,20 @@ def generate(wanted: Sequence[Request], options: Options, context: CurationConte
     finally:
         calls.halt()
         client.close()
-    _tell_refused(state, wanted, context)
+    _tell_unanswered(state, wanted, context)
     if state.problem is not None:
         raise _problem(state, state.problem, options)
 
 
-def _is_problem(result: Answer | Failure) -> bool:
+def _is_its_own(failure: Failure, options: Options) -> bool:
+    """Whether it may be this question alone that fails."""
+    patient = failure.wait is None or failure.wait <= LONGEST_WAIT
+    return failure.status in REFUSED or (failure.passing and patient and options.on_failure == "gold")
+
+
+def _is_problem(result: Answer | Failure, options: Options) -> bool:
     """Whether the run has to end."""
-    return isinstance(result, Failure) and not result.stopped and result.status not in REFUSED
+    return isinstance(result, Failure) and not result.stopped and not _is_its_own(result, options)
 
 
 def _take(results: list[tuple[int, Answer | Failure]], state: _State, options: Options, done: Done) -> None:
@@ -300,9 +287,9 @@ def _take(results: list[tuple[int, Answer | Failure]], state: _State, options: O
     state.num_left -= len(answers)
     state.cost += sum(answer.cost for _, answer in answers)
     for number, result in results:
-        if isinstance(result, Failure) and result.status in REFUSED:
+        if isinstance(result, Failure) and not result.stopped and _is_its_own(result, options):
             state.held.append((number, result))
-        elif isinstance(result, Failure) and _is_problem(result):
+        elif isinstance(result, Failure) and not result.stopped:
             state.problem = state.problem or result
     if state.problem is not None:
         return
@@ -315,15 +302,19 @@ def _take(results: list[tuple[int, Answer | Failure]], state: _State, options: O
 
 
 def _settle(state: _State, options: Options, done: Done) -> None:
-    """Give refused calls an empty answer if a short question is still answered. It counts as finished: it was not cut."""
+    """Give failed calls an empty answer if a short question is still answered."""
     if not state.held:
         return
     state.problem = _probed(options)
     if state.problem is None:
-        done([(number, Answer("", finished=True, num_tokens=0)) for number, _ in state.held])
+        done([(number, Answer("", True, 0, failure=_why(failure))) for number, failure in state.held])
         state.num_left -= len(state.held)
-        state.refused += state.held
+        state.unanswered += state.held
         state.held = []
+
+
+def _why(failure: Failure) -> str:
+    return REFUSAL if failure.status in REFUSED else GIVEN_UP
 
 
 def _problem(state: _State, failure: Failure, options: Options) -> UserError | EnvironmentProblem:
@@ -339,10 +330,12 @@ def _problem(state: _State, failure: Failure, options: Options) -> UserError | E
     return _user_error(failure, options)
 
 
-def _tell_refused(state: _State, wanted: Sequence[Request], context: CurationContext) -> None:
-    if state.refused:
-        number, first = min(state.refused, key=lambda pair: pair[0])
-        context.say(
-            f"{len(state.refused):,} of {len(wanted):,} questions were refused by the endpoint and have no answer; the "
-            f"first is {wanted[number].question.where}: {first.text}"
-        )
+def _tell_unanswered(state: _State, wanted: Sequence[Request], context: CurationContext) -> None:
+    for why, told in ((REFUSAL, "were refused by the endpoint"), (GIVEN_UP, "failed at every try")):
+        some = [(number, failure) for number, failure in state.unanswered if _why(failure) == why]
+        if some:
+            number, first = min(some, key=lambda pair: pair[0])
+            context.say(
+                f"{len(some):,} of {len(wanted):,} questions {told} and have no answer; the "
+                f"first is {wanted[number].question.where}: {first.text}"
+            )

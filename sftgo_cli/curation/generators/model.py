@@ -225,41 +225,19 @@ def _no_template(where: str) -> UserError:
 
 def _configuration(source: _Source) -> Any:
     """The model's configuration; nothing of its weights is read."""
-    from transformers import AutoConfig
+    from sftgo_cli.curation.decoding_prompts import text_configuration
 
-    from sftgo_cli.base_model import resolve_name
-
-    section = source.section
-    try:
-        return AutoConfig.from_pretrained(
-            resolve_name(section.name_or_path, source.section_dir),
-            revision=section.revision,
-            trust_remote_code=section.trust_remote_code,
-        ).get_text_config()
-    except (OSError, ValueError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise UserError(f"the model has no readable configuration: {first}", source.where, "check the name") from error
+    return text_configuration(source.section, source.section_dir, source.where)
 
 
 def _endings(source: _Source, options: Options) -> Endings:
-    from transformers import GenerationConfig
-
     from sftgo_cli.base_model import resolve_name
-    from sftgo_cli.data.endings import endings
-    from sftgo_cli.data.template_probes import open_template
+    from sftgo_cli.curation.decoding_prompts import configured_endings
 
     section = source.section
-    configured = [_configuration(source)]
-    try:
-        name = resolve_name(section.name_or_path, source.section_dir)
-        configured.append(GenerationConfig.from_pretrained(name, revision=section.revision))
-    except OSError:
-        pass  # the model has none
-    ids: list[int] = []
-    for config in configured:
-        eos = getattr(config, "eos_token_id", None)
-        ids += eos if isinstance(eos, list) else [] if eos is None else [eos]
-    return endings(source.tokenizer, open_template(source.template, source.tokenizer), ids, options.stop)
+    name = resolve_name(section.name_or_path, source.section_dir)
+    config = _configuration(source)
+    return configured_endings(config, name, section.revision, source.tokenizer, source.template, options.stop)
 
 
 def _prompts(

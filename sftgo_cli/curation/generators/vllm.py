@@ -1,8 +1,11 @@
 """Answers from vLLM in this process, on GPUs: the recipe's base model or another one (extra `vllm`).
 
 Prompts are rendered by the model's chat template here and handed over as token ids, BOS once, so that vLLM sees what the
-generator `model` sees. Every answer has a seed of its own (`SamplingParams.seed`); vLLM promises equal answers for equal
-seeds only for equal batches on equal hardware, so near ties may fall otherwise in another run, and are not counted [R].
+generator `model` sees; an answer ends where it ends there: at the end-of-sequence ids of the model's generation_config or
+configuration and the tokenizer's, at the template's end of turn, or at one of `stop`. A prompt that leaves no room for an
+answer in the model's context, or in `max_model_len`, is not asked; near the end of it an answer is cut. Every answer has a
+seed of its own (`SamplingParams.seed`); vLLM promises equal answers for equal seeds only for equal batches on equal
+hardware, so near ties may fall otherwise in another run, and are not counted [R].
 Weights are taken as they lie there: `model.quantization` is not applied.
 
 Written against vLLM's documented interface (`LLM`, `SamplingParams`, `RequestOutput`) and tested with a stand-in for it;
@@ -14,15 +17,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from sftgo_cli.base_model import model_fingerprint
 from sftgo_cli.curation.questions import Answer, CurationContext, Done, Question, Request
-from sftgo_cli.data.message_forms import Conversation
-from sftgo_cli.data.template_probes import open_template
-from sftgo_cli.data.templates import render, resolve_chat_template
+from sftgo_cli.data.templates import resolve_chat_template
 from sftgo_cli.data.tokenizer import load_tokenizer, tokenizer_fingerprint
 from sftgo_cli.errors import EnvironmentProblem, UserError
 from sftgo_cli.model_source import model_source
@@ -31,7 +32,11 @@ from sftgo_cli.recipe.model_section import ModelSection
 from sftgo_cli.recipe.options import MethodOptions
 from sftgo_cli.reference_model import find_reference
 
-VERSION = 1
+if TYPE_CHECKING:
+    from sftgo_cli.curation.decoding import Prompt
+    from sftgo_cli.data.endings import Endings
+
+VERSION = 2
 SOURCE = "vLLM offline inference; not run against it here [R]"
 PATH_OPTIONS = ("model", "tensor_parallel_size", "gpu_memory_utilization", "answers_at_once")
 WHERE = "curation.generator"
@@ -46,6 +51,12 @@ class Options(MethodOptions):
     max_new_tokens: PositiveInt = Field(512, description="An answer is cut here")
     temperature: NonNegative = Field(0.0, description="0: the likeliest token")
     top_p: float = Field(1.0, gt=0.0, le=1.0, description="Nucleus sampling")
+    stop: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list, description="Further texts that end an answer; they are left out of it"
+    )
+    max_model_len: PositiveInt | None = Field(
+        None, description="Tokens of prompt and answer that vLLM makes room for; null: the model's whole context"
+    )
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share the model")
     gpu_memory_utilization: float = Field(0.9, gt=0.0, le=1.0, description="Share of a GPU's memory that vLLM takes")
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(None, description="null: the recipe's model.dtype")
@@ -56,10 +67,12 @@ def fingerprint(options: Options, context: CurationContext) -> dict[str, Any]:
     """The model's weights, its tokenizer, the chat template and the compute type."""
     section = _section(options, context)
     tokenizer, template = _tokenizer(section, options, context)
+    ends = _endings(section, options, context)
     return {
         "model": model_fingerprint(section, context.recipe_dir),
         "tokenizer": tokenizer_fingerprint(tokenizer),
         "template": template,
+        "stops": [list(ends.ids), list(ends.texts)],
         "dtype": options.dtype or context.model.dtype,
     }
 
@@ -78,9 +91,15 @@ def check(questions: Sequence[Question], options: Options, context: CurationCont
     """
     _require()
     section = _section(options, context)
-    prompt_ids = _encoder(section, options, context)
-    for question in questions[:1]:
-        prompt_ids(question.messages, question)
+    _endings(section, options, context)
+    _prompts([Request(question, question.messages, 0) for question in questions[:1]], section, options, context)
+
+
+def too_long(wanted: Sequence[Request], options: Options, context: CurationContext) -> list[int]:
+    """The places of those whose prompt leaves no room for an answer in the model's context or in max_model_len."""
+    found: list[int] = []
+    _prompts(wanted, _section(options, context), options, context, found.append)
+    return found
 
 
 def generate(wanted: Sequence[Request], options: Options, context: CurationContext, done: Done) -> None:
@@ -92,16 +111,15 @@ def generate(wanted: Sequence[Request], options: Options, context: CurationConte
     _require()
     vllm: Any = importlib.import_module("vllm")
     section = _section(options, context)
-    prompt_ids = _encoder(section, options, context)
-    prompts = [prompt_ids(one.messages, one.question) for one in wanted]
-    order = sorted(range(len(wanted)), key=lambda number: len(prompts[number]))
+    ends = _endings(section, options, context)
+    prompts = sorted(_prompts(wanted, section, options, context), key=lambda prompt: len(prompt.ids))
     engine = _engine(vllm.LLM, section, options, context)
-    for start in range(0, len(order), options.answers_at_once):
-        numbers = order[start : start + options.answers_at_once]
-        sampling = [_sampling(vllm.SamplingParams, wanted[number].seed, options) for number in numbers]
-        given = [{"prompt_token_ids": prompts[number]} for number in numbers]
+    for start in range(0, len(prompts), options.answers_at_once):
+        some = prompts[start : start + options.answers_at_once]
+        sampling = [_sampling(vllm.SamplingParams, prompt, ends, options) for prompt in some]
+        given = [{"prompt_token_ids": list(prompt.ids)} for prompt in some]
         outputs = engine.generate(given, sampling, use_tqdm=False)
-        done([(number, _answer(output)) for number, output in zip(numbers, outputs, strict=True)])
+        done([(prompt.number, _answer(output, ends)) for prompt, output in zip(some, outputs, strict=True)])
 
 
 def _require() -> None:
@@ -147,22 +165,36 @@ def _tokenizer(section: ModelSection, options: Options, context: CurationContext
     return tokenizer, template
 
 
-def _encoder(
-    section: ModelSection, options: Options, context: CurationContext
-) -> Callable[[list[dict[str, Any]], Question], list[int]]:
-    """A function from a conversation to the ids of its prompt."""
-    from sftgo_cli.data.tokenization import make_encoder
+def _configuration(section: ModelSection, context: CurationContext) -> Any:
+    from sftgo_cli.curation.decoding_prompts import text_configuration
 
-    tokenizer, source = _tokenizer(section, options, context)
-    template = open_template(source, tokenizer)
-    bos = make_encoder(tokenizer).bos_id
+    return text_configuration(section, context.recipe_dir, f"{WHERE}: vllm, model {section.name_or_path}")
 
-    def prompt_ids(messages: list[dict[str, Any]], question: Question) -> list[int]:
-        text = render(template, Conversation(messages, question.tools), question.where, prompt=True)
-        ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
 
-    return prompt_ids
+def _endings(section: ModelSection, options: Options, context: CurationContext) -> Endings:
+    from sftgo_cli.curation.decoding_prompts import configured_endings
+
+    tokenizer, template = _tokenizer(section, options, context)
+    config = _configuration(section, context)
+    return configured_endings(config, section.name_or_path, section.revision, tokenizer, template, options.stop)
+
+
+def _prompts(
+    wanted: Sequence[Request],
+    section: ModelSection,
+    options: Options,
+    context: CurationContext,
+    on_no_room: Callable[[int], None] | None = None,
+) -> list[Prompt]:
+    """What is wanted as token ids, each with the room that is left for its answer."""
+    from sftgo_cli.curation.decoding_prompts import prompts_of
+
+    tokenizer, template = _tokenizer(section, options, context)
+    config = _configuration(section, context)
+    lengths = (getattr(config, "max_position_embeddings", None), options.max_model_len)
+    longest = min((length for length in lengths if length is not None), default=None)
+    vocabulary = getattr(config, "vocab_size", None)
+    return prompts_of(wanted, tokenizer, template, options.max_new_tokens, longest, vocabulary, on_no_room)
 
 
 def _engine(llm: Any, section: ModelSection, options: Options, context: CurationContext) -> Any:
@@ -175,6 +207,7 @@ def _engine(llm: Any, section: ModelSection, options: Options, context: Curation
             tensor_parallel_size=options.tensor_parallel_size,
             gpu_memory_utilization=options.gpu_memory_utilization,
             seed=0,
+            **({} if options.max_model_len is None else {"max_model_len": options.max_model_len}),
         )
     except (OSError, ValueError, RuntimeError) as error:
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -182,12 +215,22 @@ def _engine(llm: Any, section: ModelSection, options: Options, context: Curation
         raise EnvironmentProblem(f"vLLM could not start: {first[:200]}", section.name_or_path, fix) from error
 
 
-def _sampling(params: Any, seed: int, options: Options) -> Any:
+def _sampling(params: Any, prompt: Prompt, ends: Endings, options: Options) -> Any:
     return params(
-        temperature=options.temperature, top_p=options.top_p, max_tokens=options.max_new_tokens, seed=seed, n=1
+        temperature=options.temperature,
+        top_p=options.top_p,
+        max_tokens=prompt.limit,
+        seed=prompt.seed,
+        n=1,
+        stop_token_ids=list(ends.ids),
+        stop=list(ends.texts),
     )
 
 
-def _answer(output: Any) -> Answer:
+def _answer(output: Any, ends: Endings) -> Answer:
+    """vLLM leaves the stop texts and special tokens out; an end of turn that is an ordinary token is cut off here."""
     first = output.outputs[0]
-    return Answer(first.text.strip(), first.finish_reason == "stop", len(first.token_ids))
+    text = str(first.text)
+    for end in ends.texts:
+        text = text.partition(end)[0]
+    return Answer(text.strip(), first.finish_reason == "stop", len(first.token_ids))

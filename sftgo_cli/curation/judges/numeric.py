@@ -25,6 +25,7 @@ SOURCE = (
     "GSM8K, arXiv 2110.14168, and S3FT, arXiv 2502.08130 (the same final number); which number that is: our rule [R]"
 )
 PATH_OPTIONS: tuple[str, ...] = ()
+DEFAULT_TOLERANCE = Fraction(1, 10**6)  # for the last digits of floats; whole numbers have to be equal
 
 
 class Options(MethodOptions):
@@ -32,7 +33,9 @@ class Options(MethodOptions):
 
     answer_column: str | None = Field(None, description="Column with the right number; null: gold's final number")
     tolerance: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
-        0.0, description="Largest relative difference that still counts as equal; 0: exactly equal"
+        1e-6,
+        description="Largest relative difference that still counts as equal; up to 1e-6 whole numbers have to be equal; "
+        "0: exactly equal",
     )
 
 
@@ -74,10 +77,14 @@ def _verdict(gold: Reading, answer: str, tolerance: Fraction) -> Verdict:
     got = read_final_number(answer)
     if got.value is None:
         return Verdict(False, f"no final number ({got.text}), gold is {gold.text}")
-    readings = ((got.value, gold.value), (got.unscaled, gold.value), (got.value, gold.unscaled))
-    accepted = any(
-        abs(mine - right) <= tolerance * abs(right)
-        for mine, right in readings
-        if mine is not None and right is not None
-    )
+    pairs = [(got.value, gold.value)]
+    pairs += [(other, gold.value) for other in got.others] + [(got.value, other) for other in gold.others]
+    accepted = any(_equal(mine, right, tolerance) for mine, right in pairs)
     return Verdict(accepted, f"got {got.text}, gold is {gold.text}")
+
+
+def _equal(mine: Fraction, right: Fraction, tolerance: Fraction) -> bool:
+    """Whether two numbers differ by the tolerance at most; whole numbers are not told apart by it alone."""
+    if tolerance <= DEFAULT_TOLERANCE and mine.denominator == right.denominator == 1:
+        return mine == right
+    return abs(mine - right) <= tolerance * abs(right)

@@ -1,0 +1,121 @@
+"""Which number of a line is its result, where nothing marks it: the grammar of `18 apples in 3 boxes`.
+
+    after an equation       what stands behind the last `=`, where no later clause follows
+    else what comes `in total`
+    else the last number    that is not beside the point, if another one is there:
+                            in brackets `(20 - 2)`, behind because or since, a place or a time
+                            (`in 3 boxes`, `for 5 days`), an aim (`to run 3 miles`), a name (`day 5`), an operand
+Two numbers of one rank (`10 and 12`, `x = 10 or x = 12`, `18 apples and 3 pears`) have no result.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from sftgo_cli.curation.written_numbers import WrittenNumber, first_number
+
+_OPERATOR = re.compile(
+    r"(?:[\s)]*(?:\*\*?|[×÷/^+x-]|\\)\s*[($€£{-]*| (?:plus|minus|times|divided by|multiplied by) [$€£]?)\.?[0-9]"
+)
+_COMES_TO = re.compile(r"\b(?:is|equals|makes|gives|leaves|comes to)\s+[$€£]?-?\.?[0-9]")
+_BARE_EXPRESSION = re.compile(r"[0-9.,+*/×÷()$ \t\r-]*")  # a line of nothing but arithmetic
+_CLAUSE = re.compile(r"[,;.!?](?=\s)|\b(?:so|then|thus|hence|therefore|which|leaving|but)\b", re.IGNORECASE)
+_SENTENCE = re.compile(r"[.!?;](?=\s)")
+_UNIT = re.compile(
+    r"(?:-| )?(?!(?:dollars?|euros?|pounds?|cents?|USD|EUR|in total|in all|altogether|left|more|and|or)\b)[^\W\d_]"
+)
+_PLACE = re.compile(
+    r"(?:\b(?:in|for|over|on|after|within|from|per|every|each|during|across|among|between|into|per|before|throughout|"
+    r"in|für|auf|pour|dans|en|por|para)(?: (?:the|these|those|this|his|her|their|its|my|our|your|all|each|every|only|"
+    r"about|just|first|last|next|other|another|of|les|den|die|los|las)){0,3}"
+    r"|\bto [a-z]{2,}(?: (?:the|his|her|all|another|these|those|about)){0,2}|[0-9] of (?:the|his|her|their|these|those|"
+    r"all)) $",
+    re.IGNORECASE,
+)
+_REASON = re.compile(r"\b(?:because|since|if|as long as|weil|denn|car|porque)\b", re.IGNORECASE)
+_NAME = re.compile(
+    r"\b(?:day|week|month|year|step|part|question|problem|chapter|page|room|section|table|figure|line|level|grade|option|"
+    r"equation|eq|no|number|case|round|stage|minute|hour|age|tag|jour|día)[.]? ?#?$",
+    re.IGNORECASE,
+)
+_APPOSITION = re.compile(r", (?:an?|which is|or about) $")
+_OPERATION = r"(?:times|plus|minus|multiplied by|divided by)"
+_OPERAND_BEFORE = re.compile(rf"[0-9)%] {_OPERATION} [$€£(]?$")
+_OPERAND_AFTER = re.compile(rf" {_OPERATION} [$€£(]?[0-9]")
+_TOTAL = re.compile(r"(?: [^\W\d]+){0,3} (?:in total|in all|altogether|all together|total\b(?! of))", re.IGNORECASE)
+_JOINED = re.compile(
+    r"(?:(?: [^\W\d_]+){0,3},? ?(?:(?:and|or|plus|und|oder|et|ou|y|o)(?: (?:maybe|perhaps|possibly|about|then|also|"
+    r"even))?|maybe|"
+    r"perhaps|possibly|/)|(?: [^\W\d_]+)? ?[,;])(?: (?:[A-Z][a-z]+|[a-z]) ?(?:=|is|has|gets|are))? ?[$€£(]{0,2}$"
+)
+
+
+def is_expression(text: str, end: int, stop: int) -> bool:
+    """Whether an operator and another number follow: `16 - 12` was not worked out."""
+    return _OPERATOR.match(text, end, stop) is not None
+
+
+def after_equals(text: str, start: int, stop: int) -> WrittenNumber | None:
+    """The number behind the last equals sign of [start, stop)."""
+    last = max(text.rfind("=", start, stop), text.rfind("≈", start, stop))
+    return first_number(text, last + 1, stop) if last >= 0 else None
+
+
+def after_verb(text: str, start: int, stop: int) -> WrittenNumber | None:
+    """What an expression in words comes to: `16 minus 12, which is 4`."""
+    verbs = list(_COMES_TO.finditer(text, start, stop))
+    return first_number(text, verbs[-1].start(), stop) if verbs else None
+
+
+def chosen_number(text: str, start: int, stop: int, said: Sequence[WrittenNumber]) -> WrittenNumber | None:
+    """The number that a line comes to; None for arithmetic that was not worked out."""
+    last = max(text.rfind("=", start, stop), text.rfind("≈", start, stop))
+    if len(said) > 1 and last < 0 and _BARE_EXPRESSION.fullmatch(text, start, stop):
+        return None
+    behind = [number for number in said if number.start > last] if last >= 0 else []
+    if behind and not _CLAUSE.search(text, behind[0].end, behind[-1].start):
+        if not is_expression(text, behind[0].end, stop):
+            return behind[0]
+        before = [number for number in said if number.end <= last]  # 18 = 3 * 6
+        if before and not text[before[-1].end : last].strip() and not is_expression(text, before[-1].start - 4, stop):
+            return before[-1]
+        return None if len(behind) == len(said) else behind[0]
+    totals = [number for number in said if _TOTAL.match(text, number.end, stop)]
+    if totals:
+        return totals[-1]
+    left = [number for number in said if not _beside_the_point(text, start, stop, number, said)]
+    return (left or list(said))[-1]
+
+
+def _beside_the_point(text: str, start: int, stop: int, number: WrittenNumber, said: Sequence[WrittenNumber]) -> bool:
+    """Whether a number only tells where, when or why another one of its sentence holds."""
+    sentence = max((match.end() for match in _SENTENCE.finditer(text, start, number.start)), default=start)
+    earlier = [one for one in said if sentence <= one.start < number.start]
+    before = text[sentence : number.start]
+    in_brackets = before.count("(") > before.count(")")
+    named = _NAME.search(before) is not None
+    if (in_brackets or named or _is_operand(text, number, stop)) and len(said) > 1:
+        return True
+    if not earlier:
+        return False
+    if _APPOSITION.search(before) or _REASON.search(text, earlier[0].end, number.start):
+        return True
+    return bool(_PLACE.search(before)) and bool(_UNIT.match(text, number.end, stop)) and "$" not in number.text
+
+
+def _is_operand(text: str, number: WrittenNumber, stop: int) -> bool:
+    """Whether an operation in words takes the number: 3 times 6."""
+    before = text[max(0, number.start - 20) : number.start]
+    return bool(_OPERAND_BEFORE.search(before)) or bool(_OPERAND_AFTER.match(text, number.end, stop))
+
+
+def more_than_one(text: str, start: int, stop: int, said: Sequence[WrittenNumber], chosen: WrittenNumber) -> bool:
+    """Whether another number of a different value stands beside the chosen one in the same rank."""
+    if _TOTAL.match(text, chosen.end, stop):
+        return False
+    before = [number for number in said if number.end <= chosen.start]
+    if not before or before[-1].value == chosen.value:
+        return False
+    between = text[before[-1].end : chosen.start]
+    return _JOINED.fullmatch(between) is not None
