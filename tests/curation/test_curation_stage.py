@@ -152,6 +152,7 @@ TURNS = [
     {"from": "human", "value": "What is 1 plus 1?"},
     {"from": "gpt", "value": "Two."},
 ]
+CALL_ALONE = {"role": "tool_call", "content": '{"name": "f"}'}
 SEGMENTS = [{"text": "One and one, ", "train": False}, {"text": "Two.", "group": 1}]
 FORMATS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "alpaca": ({"instruction": "Add.", "input": "1 and 1", "output": "Two."}, "output", "2"),
@@ -173,6 +174,35 @@ FORMATS: dict[str, tuple[dict[str, Any], str, Any]] = {
         "conversations",
         [*TURNS[:3], {"from": "gpt", "value": "2"}],
     ),
+    "query and response": (
+        {"query": "1 plus 1?", "response": "Two.", "history": [["Hello", "Hi."]]},
+        "response",
+        "2",
+    ),
+    "weighted by another key": (
+        {"messages": [CHAT[3], {"role": "assistant", "content": "Two.", "weight": 0.5}]},
+        "messages",
+        [CHAT[3], {"role": "assistant", "content": "2", "weight": 0.5}],
+    ),
+    "JSON text": (
+        {"messages": json.dumps(CHAT), "system": None},
+        "messages",
+        [*CHAT[:4], {"role": "assistant", "content": "2", "loss_weight": 0.5}],
+    ),
+    "calls that are messages": (
+        {
+            "messages": [CHAT[1], CHAT[2], CALL_ALONE, {"role": "tool_response", "content": "ok"}, *CHAT[3:]],
+            "system": None,
+        },
+        "messages",
+        [
+            CHAT[1],
+            {**CHAT[2], "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}]},
+            {"role": "tool", "content": "ok"},
+            CHAT[3],
+            {"role": "assistant", "content": "2", "loss_weight": 0.5},
+        ],
+    ),
 }
 
 
@@ -180,7 +210,11 @@ FORMATS: dict[str, tuple[dict[str, Any], str, Any]] = {
 def test_every_format_gets_the_target_in_the_answer_s_place(project: Path, name: str) -> None:
     values, where, expected = FORMATS[name]
     write_rows(project / "rows.jsonl", [{**values, "candidate": "2", "id": "r1"}])
-    loaded = pipeline.load(project / "recipe.yaml", [curation("ssr")])
+    any_row = [
+        "data.chat_template=chatml",
+        "data.on_left_out=allow",
+    ]  # the built-in template knows neither tools nor thought
+    loaded = pipeline.load(project / "recipe.yaml", [curation("ssr"), *any_row])
     data = pipeline.tokenize(loaded, lambda line: None)
     written = json.loads((data.curated["train.0"] / "rows.jsonl").read_text())
     assert written == {**values, where: expected, "id": "r1"}
@@ -300,3 +334,23 @@ def test_the_log_probabilities_are_those_of_the_base_model(project: Path) -> Non
             expected = sum(float(logs[len(asked) + n - 1, token]) for n, token in enumerate(answer))
             assert row[f"{name}_num_tokens"] == len(answer)
             assert row[f"{name}_log_probability"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_system_prompt_of_the_recipe_stands_before_the_questions(project: Path) -> None:
+    write_rows(project / "rows.jsonl", [{"prompt": "1 plus 1?", "completion": "Two.", "candidate": "2", "id": "r1"}])
+    folders = []
+    for more in ([], ["data.system_prompt=Be brief."]):
+        loaded = pipeline.load(project / "recipe.yaml", [curation("ssr"), *more])
+        data = pipeline.tokenize(loaded, lambda line: None)
+        folders.append(data.curated["train.0"])
+        assert ("Be brief." in data.train.datasets[0]["text"][0]) == bool(more)
+    assert folders[0] != folders[1]
+
+
+def test_a_broken_line_is_left_out_of_curation_too(project: Path) -> None:
+    rows = [{"prompt": f"{k} plus 1?", "completion": "Two.", "candidate": "2", "id": f"r{k}"} for k in range(3)]
+    lines = [json.dumps(row) for row in rows]
+    (project / "rows.jsonl").write_text("\n".join([lines[0], "{", lines[1], lines[2]]) + "\n")
+    loaded = pipeline.load(project / "recipe.yaml", [curation("ssr"), "data.on_bad_row=drop"])
+    data = pipeline.tokenize(loaded, lambda line: None)
+    assert data.train.datasets[0]["row_id"][:] == ["r0", "r1", "r2"]
