@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from datasets import Dataset
 from sklearn.feature_extraction.text import TfidfTransformer
 
+from sftgo_cli import pipeline
 from sftgo_cli.columns import features
 from sftgo_cli.data.rows import TokenTable
 from sftgo_cli.scoring import tfidf
@@ -217,3 +220,17 @@ def test_a_token_without_characters_is_a_term_of_its_own() -> None:
     assert first == pytest.approx([math.log(4 / 3), math.log(4 / 3), math.log(4 / 2)], rel=1e-6)
     assert second == pytest.approx([math.log(4 / 3)] * 2, rel=1e-6)
     assert third == pytest.approx([math.log(4 / 2)], rel=1e-6)
+
+
+@pytest.mark.parametrize("scoring", ["tfidf", "{name: tfidf, tf: count, bm25: {k1: 2.0}}", "{name: tfidf, bm25: {}}"])
+def test_what_a_run_saves_of_the_options_loads_again(tmp_path: Path, scoring: str) -> None:
+    def load(text: str) -> Any:
+        path = tmp_path / "recipe.yaml"
+        path.write_text(
+            f'model: "builtin:tiny"\ndata: {{train: "builtin:instructions"}}\nscoring: {text}\n'
+            "training: {output_dir: unused}\n"
+        )
+        return pipeline.load(path, [])
+
+    loaded = load(scoring)
+    assert load(json.dumps(loaded.resolved["scoring"])).recipe.scoring == loaded.recipe.scoring
