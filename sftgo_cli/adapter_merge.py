@@ -31,6 +31,7 @@ def quiet_about_ties() -> Iterator[None]:
     with warnings.catch_warnings():
         for beginning in ("Model with `tie_word_embeddings=True`", "Model has `tie_word_embeddings=True`"):
             warnings.filterwarnings("ignore", message=beginning, category=UserWarning)
+        warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys", category=RuntimeWarning)
         yield
 
 

@@ -23,6 +23,7 @@ from sftgo_cli.recipe.options import MethodChoice
 from sftgo_cli.recipe.overrides import overridden
 from sftgo_cli.recipe.schema import Recipe
 from sftgo_cli.recipe.trainer_names import schedule_free
+from sftgo_cli.recipe.training_section import without_idle_keys
 from sftgo_cli.recipe.unknown_keys import MethodTables
 
 
@@ -61,6 +62,7 @@ def load_recipe(path: Path, overrides: Sequence[str], methods: MethodTables) -> 
     root = without_null_sections(overridden(layers.root, overrides, faults))
     where = places(root)
     data = moved(plain(root), lambda key_path: where[key_path].folder, path.parent)
+    data = {**data, "training": without_idle_keys(data["training"])} if "training" in data else data
     recipe = checked(data, Checker(where, methods), faults)
     tool = other_tool(plain(layers.root)) if faults else None
     if tool is not None:

@@ -86,6 +86,7 @@ SCHEDULES = (
 )
 BY_METRIC = ("reduce_lr_on_plateau", "greedy")  # schedules that an evaluation moves
 WITHOUT_WARMUP = ("constant", *BY_METRIC)
+WITHOUT_ARGUMENTS = ("constant", "constant_with_warmup")
 
 TRACKERS = {  # the package of each
     "azure_ml": "azureml-core",

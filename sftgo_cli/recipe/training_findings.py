@@ -16,6 +16,7 @@ from sftgo_cli.recipe.trainer_names import (
     OPTIMIZERS,
     REFUSED_OPTIMIZERS,
     SCHEDULES,
+    WITHOUT_ARGUMENTS,
     WITHOUT_WARMUP,
     schedule_free,
 )
@@ -71,6 +72,10 @@ def _steps(training: TrainingSection) -> Iterator[Finding]:
 
 def _warm_up(training: TrainingSection) -> Iterator[Finding]:
     schedule = training.lr_scheduler_type
+    if training.lr_scheduler_kwargs and schedule in WITHOUT_ARGUMENTS:
+        paths: tuple[KeyPath, ...] = (("training", "lr_scheduler_kwargs"), ("training", "lr_scheduler_type"))
+        what = f"training.lr_scheduler_type: {schedule} takes no arguments, so lr_scheduler_kwargs has no effect"
+        yield Finding(what, paths, "remove lr_scheduler_kwargs")
     if not (training.warmup_ratio or training.warmup_steps) or schedule not in WITHOUT_WARMUP:
         return
     if schedule == "constant" and training.optim in ("schedule_free_adamw", "schedule_free_sgd"):

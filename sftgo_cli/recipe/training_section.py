@@ -124,6 +124,42 @@ class TrainingSection(StrictModel):
     deepspeed: str | None = Field(None, description="DeepSpeed JSON file")
 
 
+# Values of refused keys that ask for what is done anyway: they are accepted and dropped; null is for every key.
+ASKING_FOR_NOTHING: dict[str, tuple[Any, ...]] = {
+    "label_smoothing_factor": (0, False),
+    "use_liger_kernel": (False,),
+    "auto_find_batch_size": (False,),
+    "ignore_data_skip": (False,),
+    "context_parallel_size": (0, 1),
+    "average_tokens_across_devices": (True,),
+    "dataloader_drop_last": (False,),
+    "bf16": (False,),
+    "fp16": (False,),
+    "logging_nan_inf_filter": (False,),
+    "logging_dir": ("",),
+    "group_by_length": (False,),
+    "remove_unused_columns": (False,),
+    "resume_from_checkpoint": (False, ""),
+    "fsdp": (False, "", []),
+    "fsdp_config": ({}, ""),
+    "hub_strategy": ("end",),
+    "do_train": (True,),
+    "do_eval": (True,),
+    "local_rank": (-1,),
+}
+
+
+def without_idle_keys(training: Any) -> Any:
+    """The section's plain data without refused keys whose value asks for nothing."""
+    if not isinstance(training, dict):
+        return training
+    return {
+        key: value
+        for key, value in training.items()
+        if key not in ASKING_FOR_NOTHING or not (value is None or value in ASKING_FOR_NOTHING[key])
+    }
+
+
 REFUSED_TRAINING_KEYS: dict[str, str] = {
     "label_smoothing_factor": "the loss is exactly the objective's; remove it",
     "use_liger_kernel": "it replaces the loss and drops per-token weights; sftgo has its own head",

@@ -66,7 +66,7 @@ def build_trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, sa
     )
     table = loss_table(inputs.train, *columns)
     sampler = step_sampler(recipe, inputs.train, table, rank, world)
-    model = load_model(inputs)
+    model = load_model(inputs, say)
     objective = _objective(inputs, table, model, args.device)
     tokens_per_step = tokens_per_epoch(table, inputs.train, recipe) / sampler.steps_per_epoch / world
     objective.compile_tiles = worth_compiling(

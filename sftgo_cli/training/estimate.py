@@ -58,7 +58,7 @@ def _checked_model(inputs: TrainingInputs, say: Callable[[str], None]) -> Any:
     if sum(path.stat().st_size for path in folder.glob("*.safetensors")) > PROBED_BYTES:
         say("the model's weights are checked, not run: what only its logits show, the start of a training says")
         return model
-    model = load_model(inputs)
+    model = load_model(inputs, say)
     dtype = None if section.dtype == "float32" else torch_dtype(section.dtype)
     probe_model(model, inputs.recipe, pad_token_id(inputs.tokenizer), dtype, say)
     return model

@@ -30,7 +30,7 @@ class Probed:
     isolates: bool
 
 
-def load_model(inputs: TrainingInputs) -> Any:
+def load_model(inputs: TrainingInputs, say: Say) -> Any:
     """Base model with its loss head, tuned; seeded first, so that adapters start the same everywhere."""
     from transformers import set_seed
 
@@ -41,7 +41,7 @@ def load_model(inputs: TrainingInputs) -> Any:
     check_embeds(model, len(inputs.tokenizer), f"model.name_or_path: {recipe.model.name_or_path}")
     stop_at_end_of_turn(model, inputs.tokenizer, inputs.template)
     head.attach(model)
-    return inputs.tuner.apply(model, options)
+    return inputs.tuner.apply(model, options, say)
 
 
 def num_logits(model: Any) -> int:

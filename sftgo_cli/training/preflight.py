@@ -134,6 +134,10 @@ def _check_machine(recipe: Recipe) -> None:
     section = recipe.training
     if recipe.model.dtype == "float16" and (section.use_cpu or not torch.accelerator.is_available()):
         raise UserError("float16 needs an accelerator", "model.dtype", "use bfloat16 or float32 on the CPU")
+    if section.neftune_noise_alpha is not None and section.neftune_noise_alpha > torch.finfo(torch.float32).max / 2:
+        raise UserError(
+            "the noise is larger than float32 can hold", "training.neftune_noise_alpha", "5 to 15 are usual values"
+        )
     most = WORKERS_PER_PROCESSOR * (os.cpu_count() or 1)
     if section.dataloader_num_workers > most:
         raise UserError(

@@ -90,6 +90,10 @@ def _train_from(
         raise InterruptedRun(
             f"interrupted after step {trainer.state.global_step}", str(folder), "run the same command to continue"
         )
+    if args.load_best_model_at_end and trainer.state.best_model_checkpoint is None:
+        say(
+            "no evaluation chose a best model: the last one is kept; see training.eval_strategy, eval_steps and eval_delay"
+        )
     with durable.storage_faults(folder):
         _publish(inputs, trainer, folder)
 

@@ -1,6 +1,6 @@
 """model -> model with its trainable set.
 
-A tuner is one module of this package with `Options` (its recipe options) and `apply(model, options, compute_dtype)`,
+A tuner is one module of this package with `Options` (its recipe options) and `apply(model, options, say)`,
 plus one line in the table below.
 """
 

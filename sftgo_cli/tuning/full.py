@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -25,7 +26,7 @@ def base_dtype(options: Options, compute_dtype: str) -> str:
     return options.param_dtype
 
 
-def apply(model: PreTrainedModel, options: Options) -> PreTrainedModel:
+def apply(model: PreTrainedModel, options: Options, say: Callable[[str], None] = lambda line: None) -> PreTrainedModel:
     """Make every parameter trainable."""
     model.requires_grad_(True)
     return model
