@@ -180,3 +180,14 @@ def test_a_system_prompt_needs_a_template(bpe: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"needs a chat template.*data\.system_prompt"):
         run(path, bpe, None, system_prompt="S")
     assert run(lines(path, {"text": "t"}), bpe, None, system_prompt="S").dataset[0]["text"] == "t</s>"
+
+
+@pytest.mark.parametrize("key", ["weight", "loss", "train", "loss_weight"])
+def test_a_message_that_is_not_trained_has_no_labels(bpe: Any, tmp_path: Path, key: str) -> None:
+    wrong, right = {**SAY, "content": "WRONG", key: False}, {**SAY, "content": "right", key: True}
+    if key.endswith("weight"):
+        wrong, right = {**wrong, key: 0}, {**right, key: 1}
+    row = run(lines(tmp_path / "d.jsonl", {"messages": [ASK, wrong, ASK, right]}), bpe).dataset[0]
+    trained = [row["text"][a:b] for (a, b), label in zip(row["offsets"], row["labels"], strict=True) if label != -100]
+    assert "".join(trained) == "right<|im_end|>"
+    assert "WRONG" in row["text"]
