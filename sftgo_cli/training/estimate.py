@@ -41,11 +41,16 @@ def estimate_lines(inputs: TrainingInputs, num_processes: int, say: Callable[[st
     logits = tokens * num_logits(model) * 4
     return [
         f"steps: {steps} ({sampler.steps_per_epoch} per epoch of {sampler.num_bins} {what}, "
-        f"{sampler.bins_per_step} {what} per step on {num_processes} process(es))",
+        f"{sampler.bins_per_step} {what} per step on {num_processes} {'process' if num_processes == 1 else 'processes'})",
         f"parameters: {total:,}, trainable {trainable:,} ({trainable / total:.2%})",
-        f"memory per device, at most, without activations: weights {weights / GIB:.2f} GiB, gradients "
-        f"{moments / 2 / GIB:.2f} GiB, optimizer {moments / GIB:.2f} GiB, logits {logits / GIB:.2f} GiB",
+        f"memory per device, at most, without activations: weights {_size(weights)}, gradients "
+        f"{_size(moments / 2)}, optimizer {_size(moments)}, logits {_size(logits)}",
     ]
+
+
+def _size(num_bytes: float) -> str:
+    """`1.25 GiB`, below a tenth of that `12.3 MiB`."""
+    return f"{num_bytes / GIB:.2f} GiB" if num_bytes >= GIB / 10 else f"{num_bytes / 1024**2:.1f} MiB"
 
 
 def _checked_model(inputs: TrainingInputs, say: Callable[[str], None]) -> Any:

@@ -192,3 +192,13 @@ def test_progress_lines_have_no_markup() -> None:
     for path in package.rglob("*.py"):
         assert "from_markup" not in path.read_text(), path
         assert "markup=True" not in path.read_text(), path
+
+
+@pytest.mark.parametrize("command", [["methods"], ["schema"], ["init"], ["validate", "/nowhere.yaml"]])
+def test_what_answers_at_once_imports_nothing_heavy(command: list[str]) -> None:
+    code = (
+        f"import sys; from sftgo_cli.cli.main import main; main({command!r}); "
+        "print(sorted({'torch', 'transformers', 'datasets', 'pyarrow', 'numpy'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.stderr.splitlines()[-1] == "[]"

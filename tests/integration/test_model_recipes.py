@@ -13,6 +13,7 @@ from sftgo_cli.cli.main import main
 from tests.integration.lookalikes import LOOKALIKES, write_lookalike
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "models"
+LIKES = [(name, id(like)) for name, like in LOOKALIKES.items()]
 TALKS = [
     [
         ("user", f"What is {n} plus {n}?"),
@@ -48,7 +49,20 @@ def talks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+# One of each kind: recipes of one architecture differ in the model's name only.
+KINDS = list({like: name for name, like in reversed(LIKES)}.values())
+
+
 @pytest.mark.parametrize("name", LOOKALIKES)
+def test_recipes_of_one_kind_differ_in_the_model_alone(name: str) -> None:
+    kind = next(kind for kind in KINDS if LOOKALIKES[kind] is LOOKALIKES[name])
+    one, other = (pipeline.load(FOLDER / f"{stem}.yaml", []).resolved for stem in (kind, name))
+    assert {**one["model"], "name_or_path": ""} == {**other["model"], "name_or_path": ""}
+    assert {**one["training"], "output_dir": ""} == {**other["training"], "output_dir": ""}
+    assert (one["data"], one["tuning"], one["objective"]) == (other["data"], other["tuning"], other["objective"])
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_the_recipe_validates_on_a_model_of_its_kind(name: str, talks: Path, tmp_path: Path, capsys: Any) -> None:
     model = write_lookalike(LOOKALIKES[name], tmp_path / "model")
     capsys.readouterr()

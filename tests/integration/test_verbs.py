@@ -101,6 +101,7 @@ def test_score_prints_groups_and_writes_columns(
 
     out, _ = printed(capsys, "score", str(recipe), "--output", str(tmp_path / "columns"))
     assert "most important" in out
+    assert out.count("rows kept") == out.count("most typical tokens") == 1
     dataset = load_from_disk(str(tmp_path / "columns"))
     assert len(dataset) == 48
     types = {name: str(feature) for name, feature in dataset.features.items()}

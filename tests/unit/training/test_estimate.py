@@ -23,7 +23,7 @@ def test_steps_parameters_and_memory(tmp_path: Path, tuning: str, share: float |
     data = pipeline.prepare(loaded, lambda line: None)
     steps, parameters, memory = pipeline.estimate(loaded, data, num_processes=2, say=print)
     # 30 rows, 4 x 2 x 2 = 16 a step: 2 steps an epoch, the second short
-    assert steps == "steps: 4 (2 per epoch of 30 rows, 16 rows per step on 2 process(es))"
+    assert steps == "steps: 4 (2 per epoch of 30 rows, 16 rows per step on 2 processes)"
     total, trainable = (int(number.replace(",", "")) for number in re.findall(r"[\d,]{4,}", parameters))
     from safetensors import safe_open
 
@@ -32,4 +32,4 @@ def test_steps_parameters_and_memory(tmp_path: Path, tuning: str, share: float |
     with safe_open(model_folder("tiny") / "model.safetensors", framework="pt") as file:
         own = sum(int(file.get_tensor(name).numel()) for name in file.keys())  # noqa: SIM118
     assert trainable == total == own if share else own + trainable == total
-    assert f"weights {total * 4 / 1024**3:.2f} GiB" in memory
+    assert f"weights {total * 4 / 1024**2:.1f} MiB" in memory
