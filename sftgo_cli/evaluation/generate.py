@@ -91,7 +91,8 @@ def complete(
     completions = [""] * len(texts)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        # Padding is masked, so any token does where the tokenizer has neither.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     ends = endings(tokenizer, prompt_format.template, eos_ids(model.generation_config.eos_token_id))
     stops = {"stop_strings": list(ends.texts), "tokenizer": tokenizer} if ends.texts else {}
     sampling = {"temperature": decoding.temperature, "top_p": decoding.top_p} if decoding.temperature > 0 else {}

@@ -71,3 +71,11 @@ def test_completions_come_back_in_the_order_of_the_prompts(tokenizer: Any) -> No
     assert sum(done) == 3
     lengths = [len(ids) for ids in model.asked]
     assert lengths == sorted(lengths, reverse=True)  # longest first, so that memory fails early
+
+
+def test_a_tokenizer_without_pad_and_eos_pads_with_what_is_masked(tokenizer: Any) -> None:
+    tokenizer.pad_token = tokenizer.eos_token = None
+    model = Echo()
+    complete(model, tokenizer, ["Two fish sat on a mat", "Hi"], Decoding(batch_size=2), PromptFormat())
+    expected = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("Two fish sat on a mat", "Hi")]
+    assert [ids[-len(own) :] for ids, own in zip(model.asked, expected, strict=True)] == expected
