@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from sftgo_cli.errors import EnvironmentProblem, UserError
 from sftgo_cli.model_errors import NOT_REPEATABLE, architecture_fault, check_report, load_error
-from sftgo_cli.model_source import ADAPTER_CONFIG, adapter_config, check_source, model_source
+from sftgo_cli.model_source import ADAPTER_CONFIG, ModelSource, adapter_config, check_source, model_source
+from sftgo_cli.new_tokens import extend_embeddings, extend_tokenizer, fit_vocabulary
 from sftgo_cli.recipe.model_section import ModelSection
 
 GENERATION_CONFIG = "generation_config.json"
@@ -72,7 +73,25 @@ def load_base_model(
         model = model.to(torch_dtype(param_dtype))
         model.config.dtype = torch_dtype(param_dtype)
         model.name_or_path = str(adapters[-1])  # what an adapter on top of it will name as its base
+    if section.new_tokens:
+        extend_embeddings(model, *_new_ids(section, source))
     return model
+
+
+def _new_ids(section: ModelSection, source: ModelSource) -> tuple[int, list[int]]:
+    """How many tokens there are with the new ones, and the ids of those."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(
+        source.tokenizer, revision=source.tokenizer_revision, trust_remote_code=section.trust_remote_code
+    )
+    ids = extend_tokenizer(tokenizer, section.new_tokens or [])
+    return len(tokenizer), ids
+
+
+def new_token_ids(section: ModelSection, recipe_dir: Path) -> list[int]:
+    """The ids of the tokens that a recipe adds."""
+    return _new_ids(section, model_source(section, recipe_dir))[1] if section.new_tokens else []
 
 
 def _pretrained(name: str, section: ModelSection, where: str, kwargs: dict[str, Any]) -> PreTrainedModel:
@@ -149,6 +168,7 @@ def _merged(model: PreTrainedModel, adapter: Path, where: str) -> PreTrainedMode
     from sftgo_cli.adapter_merge import merged, quiet_about_ties
 
     try:
+        fit_vocabulary(model, adapter)
         with quiet_about_ties():
             warnings.filterwarnings("error", message=".*missing adapter keys.*")
             whole: PreTrainedModel = merged(PeftModel.from_pretrained(model, str(adapter)), where)

@@ -10,6 +10,7 @@ from typing import Any
 from sftgo_cli.data.sentencepiece_model import check_same, converted, is_tiktoken, model_file, require_packages
 from sftgo_cli.errors import UserError
 from sftgo_cli.model_source import model_source
+from sftgo_cli.new_tokens import extend_tokenizer
 from sftgo_cli.recipe.model_section import ModelSection
 
 TOKENIZER_FILES = (
@@ -23,8 +24,15 @@ TOKENIZER_FILES = (
 
 
 def load_tokenizer(model: ModelSection, recipe_dir: Path) -> Any:
-    """The fast tokenizer of `model.name_or_path`: a folder (relative to the recipe's), `builtin:NAME` or a Hub id. A
-    sentencepiece model alone is converted.
+    """The fast tokenizer of `model.name_or_path`, with `model.new_tokens`. Raises as `_loaded`."""
+    tokenizer = _loaded(model, recipe_dir)
+    extend_tokenizer(tokenizer, model.new_tokens or [])
+    return tokenizer
+
+
+def _loaded(model: ModelSection, recipe_dir: Path) -> Any:
+    """The fast tokenizer of a folder (relative to the recipe's), `builtin:NAME` or a Hub id. A sentencepiece model alone
+    is converted.
 
     Code that comes with the model runs only under `trust_remote_code`.
 

@@ -20,6 +20,9 @@ class ModelSection(StrictModel):
         None, description="sdpa, eager, flash_attention_2, ...; null lets it choose"
     )
     trust_remote_code: bool = Field(False, description="Run code that comes with the model")
+    new_tokens: list[NonEmpty] | None = Field(
+        None, description="Tokens to add to tokenizer, embedding and head; under LoRA their rows are trained"
+    )
     quantization: Literal["nf4", "fp4", "int8"] | None = Field(
         None, description="Load the frozen base weights quantized (QLoRA); needs the extra `quantization`"
     )

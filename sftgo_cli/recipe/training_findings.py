@@ -90,6 +90,10 @@ def _warm_up(training: TrainingSection) -> Iterator[Finding]:
 
 def _alone(recipe: Recipe) -> Iterator[Finding]:
     training = recipe.training
+    if recipe.model.new_tokens and training.weight_decay and recipe.tuning.name != "full":
+        shown: tuple[KeyPath, ...] = (("training", "weight_decay"), ("model", "new_tokens"))
+        what = "training.weight_decay would shrink the embedding rows of all tokens, where only model.new_tokens are trained"
+        yield Finding(what, shown, "remove weight_decay, or use tuning: full")
     if recipe.data.packing and training.train_sampling_strategy == "group_by_length":
         paths: tuple[KeyPath, ...] = (("training", "train_sampling_strategy"), ("data", "packing"))
         what = "data.packing fills every sequence, so train_sampling_strategy: group_by_length has no effect"

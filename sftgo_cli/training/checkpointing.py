@@ -11,6 +11,7 @@ from transformers import Trainer
 
 from sftgo_cli import durable, metrics_log
 from sftgo_cli.errors import StateError
+from sftgo_cli.new_tokens import saves_embeddings
 from sftgo_cli.training import checkpoints
 from sftgo_cli.training.objective_step import StepObjective
 from sftgo_cli.training.optimizer_state import (
@@ -49,7 +50,8 @@ class CheckpointingTrainer(Trainer):  # type: ignore[misc]
         with averaged_weights(self.optimizer, exact=not self._sharded()), warnings.catch_warnings():
             # peft looks for a resized vocabulary; an adapter's folder as base has none
             warnings.filterwarnings("ignore", message="Could not find a config file in")
-            model.save_pretrained(folder, state_dict=state_dict)
+            whole = {"save_embedding_layers": True} if saves_embeddings(model) else {}
+            model.save_pretrained(folder, state_dict=state_dict, **whole)
         name_magnitudes(Path(folder))
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)

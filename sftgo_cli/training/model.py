@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sftgo_cli.base_model import check_embeds, load_base_model
+from sftgo_cli.base_model import check_embeds, load_base_model, new_token_ids
 from sftgo_cli.data.collation import needs_one_sequence
 from sftgo_cli.data.endings import stop_at_end_of_turn
 from sftgo_cli.errors import UserError
 from sftgo_cli.losses import head, head_probe
+from sftgo_cli.new_tokens import train_new_rows
 from sftgo_cli.recipe.schema import Recipe
 from sftgo_cli.training.packing_probe import Leak, leak
 
@@ -41,7 +42,11 @@ def load_model(inputs: TrainingInputs, say: Say) -> Any:
     check_embeds(model, len(inputs.tokenizer), f"model.name_or_path: {recipe.model.name_or_path}")
     stop_at_end_of_turn(model, inputs.tokenizer, inputs.template)
     head.attach(model)
-    return inputs.tuner.apply(model, options, say)
+    tuned = inputs.tuner.apply(model, options, say)
+    ids = new_token_ids(recipe.model, inputs.recipe_dir)
+    if ids and hasattr(tuned, "peft_config"):
+        train_new_rows(tuned, ids)
+    return tuned
 
 
 def num_logits(model: Any) -> int:

@@ -19,7 +19,7 @@ LEVELS = [
     {"durable", "builtin", "cache", "metrics_log", "progress", "worker_processes"},
     {"recipe"},
     {"run_dir", "grouping", "losses", "model_errors"},
-    {"model_source", "adapter_merge"},
+    {"model_source", "adapter_merge", "new_tokens"},
     {"base_model"},
     {"data"},
     {"reference_model", "token_nll"},
