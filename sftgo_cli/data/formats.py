@@ -158,6 +158,8 @@ def _template_kwargs(values: Values, where: str) -> dict[str, Any]:
         raise UserError("expected the template's variables by name", column, "give an object such as {thinking: true}")
     kwargs = {key: value for key, value in (kwargs or {}).items() if value is not None}
     documents = _parsed(values.get("documents"), "documents", where)
+    if isinstance(documents, list):
+        documents = [{"text": one} if isinstance(one, str) else one for one in documents]
     if documents and not (isinstance(documents, list) and all(isinstance(one, dict) for one in documents)):
         fix = "give a list such as [{title: ..., text: ...}], or rename the column"
         raise UserError("expected a list of documents", f"{where}, column documents", fix)

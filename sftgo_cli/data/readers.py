@@ -15,7 +15,7 @@ import csv
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +200,7 @@ def _read_csv(path: Path, delimiter: str) -> Iterator[Positioned]:
     previous_limit = csv.field_size_limit(MAX_CSV_FIELD)
     try:
         reader = csv.DictReader((line + "\n" for _, line in _read_lines(path)), delimiter=delimiter, strict=True)
+        _refuse_twice(reader.fieldnames or (), path)
         line = 2
         for row in reader:
             if None in row:
@@ -212,6 +213,13 @@ def _read_csv(path: Path, delimiter: str) -> Iterator[Positioned]:
         raise UserError(f"not valid CSV: {error}", f"{path}:{reader.line_num + 1}", "correct the quoting") from error
     finally:
         csv.field_size_limit(previous_limit)
+
+
+def _refuse_twice(names: Sequence[str], path: Path) -> None:
+    """Raises UserError where two columns have one name: only the last would be seen."""
+    twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
+    if twice is not None:
+        raise UserError(f"the column {twice!r} stands twice in the header", f"{path}:1", "rename or remove one")
 
 
 def _csv_value(name: str, cell: str | None) -> Any:
@@ -249,12 +257,13 @@ def _read_parquet(path: Path) -> Iterator[Positioned]:
         with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as raw:
             # Parquet needs random access, which a gzip stream lacks: it is read whole.
             file = pq.ParquetFile(pa.BufferReader(raw.read()) if path.name.lower().endswith(".gz") else raw)
+            _refuse_twice(file.schema_arrow.names, path)
             objects = columns_with_objects(file.schema_arrow)
             for batch in file.iter_batches(batch_size=1000):
-                for row in batch.to_pylist():
+                for row in batch.to_pylist(maps_as_pydicts="strict"):
                     number += 1
                     yield f"row {number}", row | {name: without_table_nulls(row[name]) for name in objects}
-    except (pa.ArrowInvalid, EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (pa.ArrowInvalid, EOFError, gzip.BadGzipFile, zlib.error, KeyError) as error:  # KeyError: a map's key twice
         first = str(error).splitlines()[0]
         raise UserError(f"broken parquet file: {first}", f"{path}:row {number + 1}", "write it again") from error
     except OSError as error:

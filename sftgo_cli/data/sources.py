@@ -10,6 +10,7 @@ A single file is the split `train`, or the one that it is named after. Of each, 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -117,6 +118,9 @@ def _resolve_folder(folder: Path, split: str, label: str) -> ResolvedSource:
             raise _no_split(split, splits, where)
         return ResolvedSource(label, "saved", str(folder / split), split)
     if (folder / "state.json").is_file():
+        own = _saved_split(folder / "state.json")
+        if split not in ("train", own):
+            raise _no_split(split, [own] if own else [], where)
         return ResolvedSource(label, "saved", str(folder), split)
     files = sorted(
         file
@@ -130,6 +134,15 @@ def _resolve_folder(folder: Path, split: str, label: str) -> ResolvedSource:
     if not chosen and (found or split != "train"):
         raise _no_split(split, found, where)
     return ResolvedSource(label, "files", str(folder), split, files=tuple(chosen or files))
+
+
+def _saved_split(state: Path) -> str | None:
+    """The split that a saved data set was taken from, where it says so."""
+    try:
+        own = json.loads(state.read_text(encoding="utf-8")).get("_split")
+    except (OSError, ValueError, AttributeError):
+        return None  # damaged: opening it says so
+    return own if isinstance(own, str) else None
 
 
 def _hidden(file: Path, folder: Path) -> bool:

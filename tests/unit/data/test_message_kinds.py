@@ -263,6 +263,7 @@ def test_variables_of_the_template_and_documents() -> None:
     for kwargs in ({"thinking": True, "x": None}, '{"thinking": true}'):
         body = chat_of(ASK, SAY, chat_template_kwargs=kwargs, documents=[{"title": "t", "text": "d"}])
         assert body.template_kwargs == {"thinking": True, "documents": [{"title": "t", "text": "d"}]}
+    assert chat_of(ASK, SAY, documents='["d"]').template_kwargs == {"documents": [{"text": "d"}]}
     body = body_of({"instruction": "q", "output": "a", "chat_template_kwargs": {"thinking": True}})
     assert body.template_kwargs == {"thinking": True}
 
@@ -292,7 +293,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "chosen alone": ({"chosen": "Human: q Assistant: a", "rejected": "b"}, "no prompt beside the chosen answer"),
     "chosen of a question": ({"question": "q", "chosen": "a", "rejected": "b"}, r"columns: \{prompt: question\}"),
     "variables": ({"messages": [ASK, SAY], "chat_template_kwargs": [1]}, "template's variables by name"),
-    "documents": ({"messages": [ASK, SAY], "documents": ["d"]}, "list of documents"),
+    "documents": ({"messages": [ASK, SAY], "documents": {"d": 1}}, "list of documents"),
     "axolotl's details": ({"messages": [ASK, {**SAY, "train_detail": [{"begin_offset": 0}]}]}, "parts .*text, train"),
 }  # fmt: skip
 

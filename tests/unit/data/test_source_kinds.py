@@ -277,3 +277,39 @@ def test_rows_that_are_broken_by_themselves_do_not_end_the_file(tmp_path: Path) 
         assert [row.row_id for row in rows] == [f"row:{k}" for k in range(len(rows))]
         with pytest.raises(UserError, match=name):
             list(read_rows(resolve_source(SourceSection(path=name), tmp_path, "mine")))
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,text\n1,2\n")
+    pq.write_table(
+        pa.Table.from_arrays([pa.array(["1"]), pa.array(["2"])], names=["text", "text"]), tmp_path / "b.parquet"
+    )
+    for name in ("a.csv", "b.parquet"):
+        with pytest.raises(UserError, match=rf"'text' stands twice in the header - .*{name}"):
+            list(read_each_row(resolve_source(SourceSection(path=name), tmp_path, "mine")))
+
+
+def test_a_saved_data_set_is_the_split_that_it_says(tmp_path: Path) -> None:
+    from datasets import Dataset, NamedSplit
+
+    rows = [json.loads(line) for line in ROWS.splitlines()]
+    Dataset.from_list(rows, split=NamedSplit("validation")).save_to_disk(str(tmp_path / "valid"))
+    Dataset.from_list(rows).save_to_disk(str(tmp_path / "any"))
+    assert numbers(tmp_path / "valid", "validation[:2]") == [0, 1]
+    assert numbers(tmp_path / "valid") == list(range(10))
+    for name, split in (("valid", "test"), ("any", "test")):
+        with pytest.raises(UserError, match="there is no split 'test'"):
+            numbers(tmp_path / name, split)
+
+
+def test_maps_of_parquet_are_objects(tmp_path: Path) -> None:
+    kind = pa.list_(pa.struct([("name", pa.string()), ("arguments", pa.map_(pa.string(), pa.string()))]))
+    for pairs, expected in ([[("a", "1"), ("b", None)], {"a": "1"}], [[("a", "1"), ("a", "2")], None]):
+        table = pa.table({"calls": pa.array([[{"name": "f", "arguments": pairs}]], kind)})
+        pq.write_table(table, tmp_path / "a.parquet")
+        source = resolve_source(SourceSection(path="a.parquet"), tmp_path, "mine")
+        if expected is None:
+            with pytest.raises(UserError, match=r"broken parquet file: .*a\.parquet:row 1"):
+                list(read_rows(source))
+        else:
+            assert next(read_rows(source)).values["calls"] == [{"name": "f", "arguments": expected}]
