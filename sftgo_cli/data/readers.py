@@ -263,7 +263,7 @@ def _read_parquet(path: Path) -> Iterator[Positioned]:
                 for row in batch.to_pylist(maps_as_pydicts="strict"):
                     number += 1
                     yield f"row {number}", row | {name: without_table_nulls(row[name]) for name in objects}
-    except (pa.ArrowInvalid, EOFError, gzip.BadGzipFile, zlib.error, KeyError) as error:  # KeyError: a map's key twice
+    except (ValueError, KeyError, EOFError, gzip.BadGzipFile, zlib.error) as error:  # ArrowInvalid; a key twice
         first = str(error).splitlines()[0]
         raise UserError(f"broken parquet file: {first}", f"{path}:row {number + 1}", "write it again") from error
     except OSError as error:
