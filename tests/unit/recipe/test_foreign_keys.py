@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,20 @@ def test_no_key_has_two_answers() -> None:
     tables: list[Any] = [table.same, table.instead, table.reasons]
     keys = [key for one in tables for key in one]
     assert len(keys) == len(set(keys))
+
+
+def test_the_page_about_other_tools_names_keys_that_exist() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "coming-from.md").read_text(encoding="utf-8")
+    rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("| ")]
+    named = re.findall(
+        r"\b((?:model|data|tuning|training|objective)\.[a-z_0-9.]+[a-z_])\b", " ".join(row[-1] for row in rows)
+    )
+    assert len(named) > 15
+    assert [key for key in named if not is_key(key)] == []
+    theirs = " ".join(cell for row in rows[2:] for cell in row[1:-1])
+    keys = [key for key in re.findall(r"`([a-z_0-9]+)(?::[^`]*)?`", theirs) if "_" in key]
+    known = {*_homes(methods), *REFUSED_TRAINING_KEYS, "resume_from_checkpoint"}
+    assert [key for key in keys if key not in known and foreign_keys().answer(key) is None] == []
 
 
 @pytest.mark.parametrize(
