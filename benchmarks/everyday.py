@@ -1,7 +1,9 @@
 """Everyday answers with a person's verdict, and how far the judges agree with it.
 
-everyday_answers/NAME.jsonl (the judge was improved on these) and everyday_answers/NAME-aside.jsonl (written afterwards, read
-by no one while the rules were made: the honest estimate) hold one answer a line, with what a person reads in it:
+everyday_answers/NAME.jsonl (the judges' rules were made on these) and everyday_answers/NAME-aside.jsonl (written after the
+rules) hold one answer a line, with what a person reads in it. Where the answers of the second file were read for the first
+time, the rules agreed with FIRST_READING of them: that is the estimate for answers which nobody looked at. What they
+brought up was mended since.
 
     numeric           "accept": numbers that it gives, "reject": numbers that it does not give (as gold: 18, -4, 3/4)
     choice            "choices", "means": the index of the option that it names, null for none or more than one; every
@@ -22,6 +24,12 @@ from typing import Any
 from sftgo_cli.curation.judges import choice, exact, numeric, token_f1
 from sftgo_cli.curation.questions import CurationContext, Question
 
+FIRST_READING = {  # of NAME-aside.jsonl: percent that agreed, percent that were wrong acceptances
+    "numeric": (93.0, 5.4),
+    "choice": (98.1, 0.0),
+    "exact": (100.0, 0.0),
+    "token_f1": (99.0, 1.0),
+}
 FOLDER = Path(__file__).parent / "everyday_answers"
 JUDGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "numeric": (numeric, {"answer_column": "right"}),

@@ -2,8 +2,8 @@
 
     python benchmarks/judges.py [--data ../shared/data] [--openai example_model_solutions.jsonl]
 
-- everyday: some 2,000 hand-made answers with a person's verdict (everyday.py); a second file per judge was written after the
-  rules, as an estimate for answers that nobody looked at;
+- everyday: some 3,400 hand-made answers with a person's verdict (everyday.py); a second file per judge was written after the
+  rules: its first reading is the estimate for answers that nobody looked at;
 - gsm8k: gold rationales with their answer as GSM8K writes it (`#### 72`), in other usual forms, and bare (no marker: the
   fallback rule); rows whose rationale ends in something else are listed by kind;
 - svamp: rationales are expressions (`( 8.0 - 7.0 )`), which the judge must not take for a number; what can be measured is
@@ -27,13 +27,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from everyday import JUDGES, agreement
+from everyday import FIRST_READING, JUDGES, agreement
 from measuring import machine, ratio, write_result
 
+from sftgo_cli.curation.chosen_option import read_choice
 from sftgo_cli.curation.equations import check_calculations, value_of
 from sftgo_cli.curation.final_numbers import read_cell, read_final_number
-from sftgo_cli.curation.judges import choice, numeric
+from sftgo_cli.curation.judges import numeric
 from sftgo_cli.curation.leak_guard import leaked
+from sftgo_cli.curation.named_options import LETTERS
 from sftgo_cli.curation.questions import CurationContext, Question, Verdict
 
 FORMS = (
@@ -185,10 +187,7 @@ def of_choices(data: Path) -> dict[str, Any]:
             for index, text in enumerate(row["choices"]):
                 total += 1
                 for form in forms:
-                    right[form] += (
-                        choice.read_choice(form.format(letter=choice.LETTERS[index], text=text), row["choices"])
-                        == index
-                    )
+                    right[form] += read_choice(form.format(letter=LETTERS[index], text=text), row["choices"]) == index
     return {"options": total, "read as themselves": {form: share(right[form], total) for form in forms}}
 
 
@@ -220,6 +219,7 @@ def main() -> None:
     arguments = parser.parse_args()
     before, start = machine(), time.perf_counter()
     figures: dict[str, Any] = {
+        "everyday answers of the second file, read for the first time: agreement, wrong acceptances, %": FIRST_READING,
         "everyday": {f"{judge}{part}": agreement(judge, part) for judge in JUDGES for part in ("", "-aside")},
         "gsm8k": of_gsm8k(arguments.data),
         "svamp": of_svamp(arguments.data),

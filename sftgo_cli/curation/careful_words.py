@@ -43,7 +43,7 @@ _W = rf"\w{_marks()}"
 _TOKEN = re.compile(
     rf"(?P<number>(?<![{_W}])[0-9]+(?:,[0-9]{{3}})+(?![0-9])(?:\.[0-9]+)?|(?<![{_W}.])\.[0-9]+|[0-9]+(?:\.[0-9]+)+(?![0-9]))"
     rf"|(?P<word>[{_W}]+(?:(?:(?<![0-9])['.]|['.](?![0-9]))[{_W}]+)*)"
-    r"|(?P<two>>=|<=|!=|==|&&|\|\|)"
+    r"|(?P<two>>=|<=|!=|==|&&|\|\||(?<=\w)--(?![\w-])|(?<![\w-])--(?=\w))"
     r"|(?P<sign>[^\s])"
 )
 _INTERVAL = re.compile(r"(?P<open>[\[(])\s*[-\w.∞+]+\s*,\s*[-\w.∞+]+\s*(?P<close>[\])])")
@@ -128,7 +128,7 @@ def _counts(text: str, at: int) -> bool:
     if sign == "-":
         return _minus(text, at, before, after, between)
     if sign == "*":
-        return between and spaced
+        return (between and spaced) or (before.isalnum() and text.count("*") == 1)
     if sign == "/":
         return (between and spaced) or (not before.strip() and after.isalnum()) or (before in "~." and after.isalnum())
     if sign == "!":

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 from sftgo_cli.curation.careful_words import Word, careful_words, prepared
 from sftgo_cli.curation.number_words import SMALL_NUMBERS
@@ -26,7 +27,8 @@ _STOP = frozenset(
     "a an the of in on at by for from to with and or is are was were be been being it its he she they we you i his her "
     "their this that these those as into about through around during over under there which who whom whose when where "
     "because so than then also only just some any all very more most has have had do does did will would can could may "
-    "might must shall should of' after before between up down out off per me my our your him them s".split()
+    "might must shall should of' after before between up down out off per me my our your him them s "
+    "president mr mrs ms dr sir general professor saint captain senator madame".split()
 )
 _NEGATIONS = frozenset(
     "not never no nor neither cannot without none nothing nobody "
@@ -44,6 +46,7 @@ _CONTRACTIONS = (
     (re.compile(r"(?<=\w)n't\b", re.IGNORECASE), " not"),
     (re.compile(r"\b(it|that|there|he|she|what|who|here)'s\b", re.IGNORECASE), r"\1 is"),
     (re.compile(r"(?<=\w)'re\b", re.IGNORECASE), " are"),
+    (re.compile(r"(?<=\w)'s\b", re.IGNORECASE), ""),
 )
 _ROMAN = re.compile(r"(?=.)(?:X{0,3})(?:IX|IV|V?I{0,3})|[XVLCI]{2,7}")
 _OPPOSITES = (
@@ -51,7 +54,8 @@ _OPPOSITES = (
     "higher lower,high low,more less,more fewer,most least,increase decrease,increases decreases,increased decreased,"
     "increasing decreasing,rise fall,rises falls,rose fell,rises sets,won lost,win lose,wins loses,true false,yes no,"
     "always never,first last,early late,earlier later,positive negative,male female,man woman,men women,boy girl,boys girls,"
-    "he she,his her,him her,mother father,brother sister,son daughter,husband wife,king queen,hot cold,warm cool,"
+    "he she,his her,prince princess,duke duchess,"
+    "him her,mother father,brother sister,son daughter,husband wife,king queen,hot cold,warm cool,"
     "big small,large small,larger smaller,long short,longer shorter,old young,older younger,new old,black white,day night,"
     "open closed,open close,begin end,begins ends,began ended,start end,started ended,buy sell,bought sold,inside outside,"
     "internal external,major minor,maximum minimum,legal illegal,possible impossible,safe unsafe,guilty innocent,"
@@ -101,11 +105,15 @@ def contradiction(answer: str, right: str) -> str | None:
     if right_numbers - my_numbers - my_words:
         return f"without {_named(right_numbers - my_numbers)}"
     if not right_numbers & _CALENDAR:
+        dated = bool(my_numbers & _CALENDAR)
         my_numbers -= _CALENDAR
+        my_numbers -= {number for number in my_numbers if dated and number.isdigit() and int(number) <= 31}
     if right_numbers and my_numbers - right_numbers:
         return f"with {_named(my_numbers - right_numbers)}"
     if len(wanted) <= 2 * SHORT and (order := _in_order(wanted)) != _in_order(mine) and len(order) > 1:
         return "in another order"
+    if any(_after(mine, word) != _after(wanted, word) for word in ("from", "to")) and my_words == right_words:
+        return "in another direction"
     if _signs(mine) != _signs(wanted):
         return "with other signs"
     if bool(my_words & _NEGATIONS) != bool(right_words & _NEGATIONS):
@@ -177,6 +185,10 @@ def _is_last_of_name(words: Sequence[Word], place: int, text: str) -> bool:
     """Whether a single letter is not an initial, which a point follows: vitamin A, but not John F. Kennedy."""
     end = words[place].end
     return text[end : end + 1] != "." or place == len(words) - 1
+
+
+def _after(words: Sequence[Word], of: str) -> list[str]:
+    return [word.text for before, word in pairwise(words) if before.text == of]
 
 
 def _in_order(words: Sequence[Word]) -> list[str]:

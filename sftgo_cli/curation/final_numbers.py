@@ -4,20 +4,26 @@ The rule. Markers are looked for first; the last one in the text decides:
 
     #### 18                    the number directly behind it (a heading, `#### Step 1`, is no marker)
     \\boxed{18}, \\fbox{18}      the only number inside
-    A: 18, Answer: 18          with nothing else to compute on that line, or as the text's last line
-    The answer is 18           the first number of the sentence, or what stands behind its last `=`: `is 16 - 12 = 4`
+    A: 18, Answer: 18, <answer>18</answer>, a heading `Answer`, "answer": 18
+                               with nothing else to compute on that line, or as the text's last line
+    The answer is 18           the first number of the sentence, or what stands behind its last `=`: `is 16 - 12 = 4`;
+                               Die Antwort ist, la respuesta es, 答案是, उत्तर ... alike
+    18 is the answer           the number before it
 
 A marker at the end of its line speaks of the next line that is not empty. A marker without a number is passed over,
 unless it is a box or stands in the last line: `A: cannot be known` has no final number, whatever came before. A marker
-with two numbers (`3 or 4`, `\\boxed{3, 4}`), with an expression that was not worked out (`16 - 12`) or with more than
-rational arithmetic (`2\\pi`, `\\sqrt{3}`) has none either. At most the last 20 markers are read.
+with two numbers (`3 or 4`, `\\boxed{3, 4}`), with a range or a bound (`10 to 12`, `more than 18`), with an expression that
+was not worked out (`16 - 12`) or with more than rational arithmetic (`2\\pi`, `\\sqrt{3}`) has none either. At most the last
+20 markers are read.
 
-Without a marker: of the last line that holds a number, what stands behind its last `=` where there is one and no later
-clause follows (`= 50 miles in 5 days` is 50; `= 18, so 9 each` is 9), else its last number; ordinals (`the 3rd`) do not
-count, and a line of nothing but arithmetic (`( 8 - 7 )`) holds none. GSM8K's annotations `<<48/2=24>>` are taken out
-before reading.
+Without a marker: the last line that holds a number, by unmarked_numbers.py; ordinals (`the 3rd`) do not count there. A
+number in words is read where it begins the answer or follows a marker.
 
-How numbers are written: written_numbers.py. Time is linear in the length of the text.
+A number that is denied (`isn't 20`, `20 is wrong`) or asked about and answered with no (`20? No, 18`) is no answer; behind a
+correction (`20. No wait, it's 18`) only what follows counts (statements.py). What is ambiguous has no final number.
+
+GSM8K's annotations `<<48/2=24>>` and tags are taken out before reading. Of longer answers the last MAX_TEXT characters, of
+longer lines the last MAX_LINE are read. Time is linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -32,7 +38,15 @@ from typing import Any
 from sftgo_cli.curation.number_locales import plain
 from sftgo_cli.curation.number_words import NUMBER_WORDS, read_number_words
 from sftgo_cli.curation.statements import ANSWER_WORDS, COPULAS, first_correction, is_denied, is_questioned, says_wrong
-from sftgo_cli.curation.unmarked_numbers import after_equals, after_verb, chosen_number, is_expression, more_than_one
+from sftgo_cli.curation.unmarked_numbers import (
+    after_equals,
+    after_verb,
+    before_reason,
+    chosen_number,
+    is_expression,
+    is_operand,
+    more_than_one,
+)
 from sftgo_cli.curation.written_numbers import WrittenNumber, first_number, numbers
 
 MAX_MARKERS = 20
@@ -199,7 +213,7 @@ def _of_sentence(text: str, mark: re.Match[str], start: int, stop: int, is_last:
         denied = Reading(None, f"denied: {_shown(text[mark.start() : stop])}", end=stop)
         return rest if rest.value is not None else denied
     said = found[0] if found[0].start == first.start else found[-1]
-    behind = after_equals(text, said.end, stop)
+    behind = after_equals(text, said.end, before_reason(text, said.end, stop))
     if behind is not None and not (
         is_expression(text, behind.end, stop) and text[said.end : behind.start].strip() == "="
     ):
@@ -293,6 +307,8 @@ def _of_line(text: str, start: int, stop: int, found: list[WrittenNumber]) -> Re
     if not said:
         return Reading(None, f"denied, or only a bound: {_shown(text[start:stop])}", end=found[-1].end)
     number = chosen_number(text, start, stop, said)
+    if number is not None and is_operand(text, start, number):
+        number = None
     if number is None or (number.value is not None and more_than_one(text, start, stop, said, number)):
         why = "an expression, not a number" if number is None else "more than one number"
         return Reading(None, f"{why}: {_shown(text[start:stop])}", end=found[-1].end)

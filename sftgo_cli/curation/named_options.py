@@ -13,6 +13,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 MAX_TEXT = 20_000  # characters of an answer that are read, from its end
 
 _WRAPPER = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|bf|rm|boldsymbol)\s?(?=\{)")
+_QUOTED = re.compile(r"(?<!\w)'(\(?[A-Za-z]\)?)[.,]?'(?!\w)")
 _EDGES = re.compile(r"[*`]+|__+|\bN/A\b|\\[ ,;!]|\$")
 _LETTER = re.compile(
     r"(?<![A-Za-zÀ-ɏ0-9_'\-&.])(?:(?P<bracket>[(\[{])(?P<wrapped>[A-Za-z])(?=[)\]}.])|(?P<upper>[A-Z])|(?P<lower>[a-z])(?=\)|[.,!]?\s*$))"
@@ -46,6 +47,7 @@ def read_text(answer: str) -> str:
     text = prepared(answer[-MAX_TEXT:])
     if "\\" in text:
         text = _WRAPPER.sub("", text).replace("{(", "(").replace(")}", ")")
+    text = _QUOTED.sub(r"\1", text)
     return _EDGES.sub(lambda match: " " if match[0].startswith("\\") else "", text).strip()
 
 

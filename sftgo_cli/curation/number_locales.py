@@ -72,6 +72,7 @@ _DOTS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:\.[0-9]{3}){2,}(?:,[0-9]+)?(?![0-9
 _DOTS_AND_COMMA = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+(?![0-9]|[.,][0-9])")
 _ONE_DOT = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}\.[0-9]{3}(?![0-9]|[.,][0-9])")
 _SPACES = re.compile(r"(?<![0-9.,])(?<![0-9] )[1-9][0-9]{0,2}(?: [0-9]{3})+(?:,[0-9]+)?(?![0-9]|[.,][0-9]| [0-9])")
+_PAID_SPACES = re.compile(r"(?<=[$€£])[1-9][0-9]{0,2}(?: [0-9]{3})+(?![0-9]|[.,][0-9]| [0-9])")
 _ALONE = re.compile(r"[\s*$€£]*[0-9 ]+[\s*$€£.]*")
 _COMMA = re.compile(r"(?<![0-9.,])[0-9]+,[0-9]+(?![0-9]|[.,][0-9])")
 _GROUP = re.compile(r"[1-9][0-9]{0,2},[0-9]{3}")
@@ -143,6 +144,7 @@ def _national(text: str) -> str:
     foreign = writes_decimal_commas(text)
     if foreign or _ALONE.fullmatch(text):
         text = _SPACES.sub(_turned, text)
+    text = _PAID_SPACES.sub(_turned, text)
     text = _ONE_DOT.sub(lambda match: _one_dot(match, foreign), text)
     return _COMMA.sub(lambda match: _comma(match, foreign), text).replace(_SETTLED, "")
 

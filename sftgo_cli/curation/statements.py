@@ -20,18 +20,19 @@ COPULAS = (
 LOOK = 120  # characters around a mention that are looked at
 
 _NOT = (
-    r"(?:\b(?:not|never|cannot|neither|nor|nicht|kein(?:e[nrms]?)?|niet|ikke|inte|nie|не|değil|"
+    r"(?:\b(?:not|never|hardly|scarcely|cannot|neither|nor|nicht|kein(?:e[nrms]?)?|niet|ikke|inte|nie|pas|не|değil|"
     r"exclud(?:e[sd]?|ing)|eliminat(?:e[sd]?|ing)|rul(?:e[sd]?|ing) out|reject(?:s|ed|ing)?|discard(?:s|ed|ing)?|"
     r"unlike|without)\b|n't\b"
-    r"|\bn'est pas\b|\bne (?:sont|vaut|fait|peut) pas\b|\bno (?:es|son|está|puede|longer)\b|\bnon (?:è|sono|può)\b|\bnão\b|"
+    r"|\bn'est pas\b|\bne (?:sont|vaut|fait|peut) pas\b|\bno (?:es|son|está|puede|longer)\b|\bnon (?:(?:è|sono|può)\b|"
+    r"(?=[\d$€£-]))|\bnão\b|"
     r"不是|并非|不|没有|ではな)"
 )
 _STATES = (
-    r"(?!(?:is|are|was|were|equals?|has|had|makes?|made|leaves?|left|costs?|gives?|gets?|got|becomes?|it's|he's|she's|that's|"
+    r"(?!\d|(?:is|are|was|were|equals?|has|had|makes?|made|leaves?|left|costs?|gives?|gets?|got|becomes?|it's|he's|she's|that's|"
     r"ist|sind|est|es|son|but|so|then|therefore|because|since|sondern|mais|sino|который|sie|il|elle)\b)"
 )
 _DENIED_BEFORE = re.compile(
-    rf"(?:{_NOT}(?:[\s*_`\"'(\\$€£:]+{_STATES}[\w'/&-]+){{0,5}}[\s*_`\"'(\[{{\\$€£:]*"
+    rf"(?:{_NOT}(?:[ \t*_`\"'(\\$€£:]+{_STATES}[\w'/&-]+){{0,5}}[ \t*_`\"'(\[{{\\$€£:]*"
     r"|(?:n't|not|never|hardly) (?:think|believe|say|guess|suppose|mean|agree|see|imply|claim|choose|pick|"
     r"sure)\b[^.,;!?\n]{0,60}"
     r"|\b(?:doubt|disagree|refuse|(?:it is|it's) (?:false|wrong|untrue|incorrect|impossible|unlikely|not true)|"
@@ -39,6 +40,8 @@ _DENIED_BEFORE = re.compile(
     r"|\b(?:by no means|in no way|far from|different from|close to|nowhere near|unequal to)\b[^.,;!?\n]{0,25}"
     r"|\b(?:anything|everything|all|any|nothing)(?: \w+)? (?:but|except)(?: for)?[\s*_`\"'(\[{\\$€£]*"
     r"|\b(?:rather than|instead of|except(?: for)?|apart from|as opposed to|other than|over)[\s*_`\"'(\[{\\$€£]*"
+    r"|\bno way\b[^.,;!?\n]{0,25}"
+    r"|\b(?:(?:wrong|incorrect|false):|(?:mistake|error|misconception|trap) (?:is|was|would be|of)\b)[^.,;!?\n]{0,25}"
     r"|\b(?:wrong|incorrect|false|bad) (?:answers?|options?|choices?|ones?|results?)\b[^.;!?\n]{0,20}"
     r"|[≠≁]\s*)$",
     re.IGNORECASE,
@@ -48,17 +51,25 @@ _WRONG = (
     r"not?t? (?:right|correct|true|it|the|an?|possible|valid|what|one)|too (?:much|many|high|low|big|small|large)|"
     r"falsch|faux|fausse|incorrecto|incorrecta|неверно|wrong)"
 )
+_ALL_BUT = re.compile(
+    r"\b(?:everything|all|any|every|anything|nothing)(?: \w+)? (?:but|except)(?: for)?[\s*_`\"'(\[{\\$€£]*$",
+    re.IGNORECASE,
+)
 _DENIED_AFTER = re.compile(
     rf"[\s*_`\"')\]}}\\$]*(?:\w+ ){{0,2}}?(?:(?:is|was|seems|looks|would be|must be|has to be|can be|are|were|ist|est|"
     rf"es|:|=)"
     rf"(?: (?:just|also|clearly|obviously|definitely|simply|therefore|thus))*\s*{_WRONG}"
-    r"|(?:is not|isn't|are not|aren't|was not|wasn't|cannot be|can't be|couldn't be|does not|doesn't|do not|don't|won't|"
-    r"would not|wouldn't|should not|shouldn't)\b(?! only)|不对|是错|错误)",
+    r"|(?:is not|isn't|are not|aren't|was not|wasn't|cannot be|can't be|couldn't be|can not be|must not be|does not|doesn't)"
+    r"(?:$|\s*[.,;!?]| (?:be |seem )?(?:right|correct|true|it\b|the (?:right|correct|final|answer|one)|my answer|possible|"
+    r"valid|what|one of|an? (?:answer|option|solution)|work\b|fit\b|match\b|make sense|add up|hold))"
+    rf"|,? (?:then )?(?:you|they|that|this|it)(?: are| is|'re|'s| would be|'d be) {_WRONG}|不对|是错|错误)",
     re.IGNORECASE,
 )
 _QUESTION = re.compile(r"[^.!\n?]{0,40}\?+[\s*_`\"')\]]*(?P<rest>\S[^\n]{0,80})?")
 _DENIAL = re.compile(
-    rf"(?:no|nope|nein|non|not (?:at all|really|quite)|wrong|incorrect|false|never|(?:that|this|it)(?: is|'s) {_WRONG}"
+    rf"(?:no|nope|nein|non|not (?:at all|really|quite)|i (?:don't|do not) (?:think|believe)|i doubt|doubtful|unlikely|"
+    rf"absolutely not|certainly not|definitely not|impossible|wrong|incorrect|false|never|(?:that|this|it)(?: is|"
+    rf"'s) {_WRONG}"
     r"|(?:that|this|it) (?:isn't|is not|can't|cannot|does not|doesn't))\b",
     re.IGNORECASE,
 )
@@ -87,7 +98,10 @@ _SAYS_WRONG = re.compile(
 def is_denied(text: str, start: int, end: int) -> bool:
     """Whether the mention at [start, end) of a text (quotes plain) is denied by the words of its clause."""
     before = text[max(0, start - LOOK) : start]
-    return bool(_DENIED_BEFORE.search(before)) or bool(_DENIED_AFTER.match(text, end, min(len(text), end + LOOK)))
+    after = bool(_DENIED_AFTER.match(text, end, min(len(text), end + LOOK)))
+    if after and _ALL_BUT.search(before):
+        return False  # everything but B is wrong
+    return after or bool(_DENIED_BEFORE.search(before))
 
 
 def is_questioned(text: str, end: int) -> bool:

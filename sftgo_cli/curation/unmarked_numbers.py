@@ -18,6 +18,7 @@ from sftgo_cli.curation.written_numbers import WrittenNumber, first_number
 _OPERATOR = re.compile(
     r"(?:[\s)]*(?:\*\*?|[×÷/^+x-]|\\)\s*[($€£{-]*| (?:plus|minus|times|divided by|multiplied by) [$€£]?)\.?[0-9]"
 )
+_OPERATOR_BEFORE = re.compile(r"[0-9)%] ?[-+*×÷] ?[$€£(]?$")
 _COMES_TO = re.compile(r"\b(?:is|equals|makes|gives|leaves|comes to)\s+[$€£]?-?\.?[0-9]")
 _BARE_EXPRESSION = re.compile(r"[0-9.,+*/×÷()$ \t\r-]*")  # a line of nothing but arithmetic
 _CLAUSE = re.compile(r"[,;.!?](?=\s)|\b(?:so|then|thus|hence|therefore|which|leaving|but)\b", re.IGNORECASE)
@@ -26,34 +27,53 @@ _UNIT = re.compile(
     r"(?:-| )?(?!(?:dollars?|euros?|pounds?|cents?|USD|EUR|in total|in all|altogether|left|more|and|or)\b)[^\W\d_]"
 )
 _PLACE = re.compile(
-    r"(?:\b(?:in|for|over|on|after|within|from|per|every|each|during|across|among|between|into|per|before|throughout|"
+    r"(?:\b(?:in|for|than|over|on|after|within|from|per|every|each|during|across|among|between|into|per|before|throughout|"
     r"in|für|auf|pour|dans|en|por|para)(?: (?:the|these|those|this|his|her|their|its|my|our|your|all|each|every|only|"
     r"about|just|first|last|next|other|another|of|les|den|die|los|las)){0,3}"
-    r"|\bto [a-z]{2,}(?: (?:the|his|her|all|another|these|those|about)){0,2}|[0-9] of (?:the|his|her|their|these|those|"
+    r"|\bby (?:the|these|those|all|his|her|their)|(?:%|percent|half|third|quarter) of|\bat|\bto [a-z]{2,}(?: (?:the|"
+    r"his|her|all|another|these|those|about)){0,2}|[0-9] of (?:the|his|her|their|these|those|"
     r"all)) $",
     re.IGNORECASE,
 )
 _REASON = re.compile(r"\b(?:because|since|if|as long as|weil|denn|car|porque)\b", re.IGNORECASE)
+_BECAUSE = re.compile(r"\b(?:because|since|weil|denn|porque)\b(?![^=]*,)", re.IGNORECASE)
 _NAME = re.compile(
     r"\b(?:day|week|month|year|step|part|question|problem|chapter|page|room|section|table|figure|line|level|grade|option|"
     r"equation|eq|no|number|case|round|stage|minute|hour|age|tag|jour|día)[.]? ?#?$",
     re.IGNORECASE,
+)
+_AIM = re.compile(
+    r"(?:%|percent|half|third|quarter) of (?:the |his |her |all |\$)?$|\bto (?:reach|hit|cover|complete|finish|fill|"
+    r"buy|afford|go from|meet) (?:the |his |her |all |\$)?$"
 )
 _APPOSITION = re.compile(r", (?:an?|which is|or about) $")
 _OPERATION = r"(?:times|plus|minus|multiplied by|divided by)"
 _OPERAND_BEFORE = re.compile(rf"[0-9)%] {_OPERATION} [$€£(]?$")
 _OPERAND_AFTER = re.compile(rf" {_OPERATION} [$€£(]?[0-9]")
 _TOTAL = re.compile(r"(?: [^\W\d]+){0,3} (?:in total|in all|altogether|all together|total\b(?! of))", re.IGNORECASE)
+_REMAINS = re.compile(r"(?: [^\W\d]+){0,2} (?:left|remaining|remains?|stay|stays)\b", re.IGNORECASE)
+_CONDITION = re.compile(
+    r"\s*(?:So |Then |Now |Thus |Therefore,? )?(?:after|when|once|since|if|because|as|with|having)\b", re.IGNORECASE
+)
+_LISTED = re.compile(r"(?: [^\W\d_]+){0,3},? (?:and|or)(?: (?:the|a|about))? ?[$€£]?$")  # 5 dogs and 3 cats
+_BOTH = re.compile(r" [^.;,!?=\d]{0,40}\band [^.;,!?=\d]{0,30}")
 _JOINED = re.compile(
-    r"(?:(?: [^\W\d_]+){0,3},? ?(?:(?:and|or|plus|und|oder|et|ou|y|o)(?: (?:maybe|perhaps|possibly|about|then|also|"
+    r"(?:(?: [^\W\d_]+){0,3},? ?(?:(?<![^\W_])(?:and|or|plus|und|oder|et|ou|y|o)\b(?: (?:maybe|perhaps|possibly|about|"
+    r"then|also|"
     r"even))?|maybe|"
-    r"perhaps|possibly|/)|(?: [^\W\d_]+)? ?[,;])(?: (?:[A-Z][a-z]+|[a-z]) ?(?:=|is|has|gets|are))? ?[$€£(]{0,2}$"
+    r"perhaps|possibly|/)|(?: [^\W\d_]+)? ?,)(?: (?:[A-Z][a-z]+|[a-z]) ?(?:=|is|has|gets|are))? ?[$€£(]{0,2}$"
 )
 
 
 def is_expression(text: str, end: int, stop: int) -> bool:
     """Whether an operator and another number follow: `16 - 12` was not worked out."""
     return _OPERATOR.match(text, end, stop) is not None
+
+
+def is_operand(text: str, start: int, number: WrittenNumber) -> bool:
+    """Whether an operator and a number stand before it, with no equals sign: `7 - 8` was not worked out."""
+    before = text[max(start, number.start - 8) : number.start]
+    return _OPERATOR_BEFORE.search(before) is not None
 
 
 def after_equals(text: str, start: int, stop: int) -> WrittenNumber | None:
@@ -68,10 +88,16 @@ def after_verb(text: str, start: int, stop: int) -> WrittenNumber | None:
     return first_number(text, verbs[-1].start(), stop) if verbs else None
 
 
+def before_reason(text: str, start: int, stop: int) -> int:
+    """Where a reason for what was said before begins, or `stop`: an equation behind it is no result."""
+    reason = _BECAUSE.search(text, start, stop)
+    return reason.start() if reason else stop
+
+
 def chosen_number(text: str, start: int, stop: int, said: Sequence[WrittenNumber]) -> WrittenNumber | None:
     """The number that a line comes to; None for arithmetic that was not worked out."""
     last = max(text.rfind("=", start, stop), text.rfind("≈", start, stop))
-    if len(said) > 1 and last < 0 and _BARE_EXPRESSION.fullmatch(text, start, stop):
+    if len({number.value for number in said}) > 1 and last < 0 and _BARE_EXPRESSION.fullmatch(text, start, stop):
         return None
     behind = [number for number in said if number.start > last] if last >= 0 else []
     if behind and not _CLAUSE.search(text, behind[0].end, behind[-1].start):
@@ -84,8 +110,13 @@ def chosen_number(text: str, start: int, stop: int, said: Sequence[WrittenNumber
     totals = [number for number in said if _TOTAL.match(text, number.end, stop)]
     if totals:
         return totals[-1]
-    left = [number for number in said if not _beside_the_point(text, start, stop, number, said)]
-    return (left or list(said))[-1]
+    beside: list[WrittenNumber] = []
+    for place, number in enumerate(said):
+        one = said[place - 1]
+        joined = place > 0 and one in beside and _LISTED.fullmatch(text[one.end : number.start]) is not None
+        if joined or _beside_the_point(text, start, stop, number, said):
+            beside.append(number)
+    return ([number for number in said if number not in beside] or list(said))[-1]
 
 
 def _beside_the_point(text: str, start: int, stop: int, number: WrittenNumber, said: Sequence[WrittenNumber]) -> bool:
@@ -99,7 +130,7 @@ def _beside_the_point(text: str, start: int, stop: int, number: WrittenNumber, s
         return True
     if not earlier:
         return False
-    if _APPOSITION.search(before) or _REASON.search(text, earlier[0].end, number.start):
+    if _APPOSITION.search(before) or _AIM.search(before) or _REASON.search(text, earlier[0].end, number.start):
         return True
     return bool(_PLACE.search(before)) and bool(_UNIT.match(text, number.end, stop)) and "$" not in number.text
 
@@ -112,10 +143,16 @@ def _is_operand(text: str, number: WrittenNumber, stop: int) -> bool:
 
 def more_than_one(text: str, start: int, stop: int, said: Sequence[WrittenNumber], chosen: WrittenNumber) -> bool:
     """Whether another number of a different value stands beside the chosen one in the same rank."""
-    if _TOTAL.match(text, chosen.end, stop):
+    if _TOTAL.match(text, chosen.end, stop) or _REMAINS.match(text, chosen.end, stop):
         return False
     before = [number for number in said if number.end <= chosen.start]
     if not before or before[-1].value == chosen.value:
         return False
+    if len(before) > 1 and is_expression(text, before[-2].end, stop):
+        return False  # $30 + $160 or $190
     between = text[before[-1].end : chosen.start]
-    return _JOINED.fullmatch(between) is not None
+    if chosen.text.endswith("%") and between.strip() == "is":
+        return True  # 42 is 20% of 210
+    if "," in between and _CONDITION.match(text, start, stop):
+        return False
+    return _JOINED.fullmatch(between) is not None or _BOTH.fullmatch(between) is not None

@@ -46,6 +46,8 @@ _NUMBER = re.compile(
 )
 _POWER_OF_TEN = re.compile(r"\^ ?\{? ?([-+]?[0-9]{1,4}) ?\}?(?![0-9])")
 _OVER = re.compile(r" ?/ ?([0-9]+)(?![0-9.,]*[0-9])")
+_AND_A_HALF = re.compile(r" and (?:an?|one)[ -](?P<part>half|third|quarter)\b", re.IGNORECASE)
+_PARTS = {"half": Fraction(1, 2), "third": Fraction(1, 3), "quarter": Fraction(1, 4)}
 _MIXED = re.compile(r" {1,2}(?:and )?([0-9]{1,4}) ?/ ?([0-9]{1,4})(?![0-9/])")
 _PERCENT = re.compile(r" ?%| per ?cent\b", re.IGNORECASE)
 _SCALE = re.compile(
@@ -63,6 +65,7 @@ _WORD_RANGE = re.compile(
     r"(?! ?[=×*/+^-] ?[0-9])(?P<unit2>(?: [^\W\d]+){0,2})",
     re.IGNORECASE,
 )
+_SHARE = re.compile(r"(?: [^\W\d]+)? out of (?:the |every )?[0-9]+| in [0-9]+(?=\s*(?:$|[.!,](?:\s|$)|chance))")
 _PLUS_MINUS = re.compile(r" ?(?:±|\+/-|\+-) ?[0-9]")
 _CENTS = re.compile(r",? (?:and )?([0-9]{1,2}) (?:cents?|pence)\b", re.IGNORECASE)
 _CURRENCY_CODE = re.compile(r"(?:^|[^A-Za-z])(?:USD|US|EUR|GBP|CAD|AUD|INR|CHF|JPY|CNY|RMB|Rs|RM)$")
@@ -78,7 +81,8 @@ _NOTHING_TO_TAKE_FROM = re.compile(
 )
 _BELOW_ZERO = re.compile(r" ?°? ?(?:degrees? ?)?(?:[CF]\b|Celsius|Fahrenheit)? ?below (?:zero|0)\b", re.IGNORECASE)
 _BOUND = re.compile(
-    r"(?:(?:[<>≤≥]|\b(?:(?:more|less|fewer|greater|larger|smaller|higher|lower|bigger|other) than|exceed(?:s|ing)?|over|"
+    r"(?:(?:(?<![<>])[<>≤≥]|\b(?:(?:more|less|fewer|greater|larger|smaller|higher|lower|bigger|other) than|exceed(?:s|"
+    r"ing)?|over|"
     r"under|above|below|beyond|almost|nearly|plus de|moins de|mehr als|weniger als|más de|"
     r"menos de)\b) ?)(?:about )?[$€£¥₹]?$",
     re.IGNORECASE,
@@ -205,6 +209,8 @@ def _without_value(text: str, match: re.Match[str], end: int, stop: int) -> int 
         return more.end() if more else end
     if text[end : end + 1] == AMBIGUOUS:
         return end + 1
+    if (share := _SHARE.match(text, end, stop)) is not None:
+        return share.end()
     if (margin := _PLUS_MINUS.match(text, end, stop)) is not None:
         return margin.end()
     digits = _DIGIT_RANGE.match(text, end, stop)
@@ -261,6 +267,9 @@ def _decimal(match: re.Match[str]) -> Fraction | None:
 
 def _with_fraction(text: str, whole: Fraction, end: int, stop: int) -> tuple[Fraction | None, int]:
     """A whole number together with the fraction behind it: 3/4, 1 1/2; and where they end."""
+    half = _AND_A_HALF.match(text, end, stop)
+    if half:
+        return whole + _PARTS[half["part"].lower()], half.end()
     mixed = _MIXED.match(text, end, stop)
     if mixed and int(mixed[1]) < int(mixed[2]):
         return whole + Fraction(int(mixed[1]), int(mixed[2])), mixed.end()

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from sftgo_cli.curation.judges.choice import read_choice
+from sftgo_cli.curation.chosen_option import read_choice
 from sftgo_cli.curation.named_options import LETTERS
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "everyday.py"

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sftgo_cli.curation.accepted_answers import normalized
+from sftgo_cli.curation.chosen_option import read_choice
 from sftgo_cli.curation.judges import choice, exact, token_f1
 from sftgo_cli.curation.questions import CurationContext, Question, Verdict
 from sftgo_cli.errors import UserError
@@ -208,7 +209,7 @@ CHOICES: list[tuple[str, list[str], int | None]] = [
 
 @pytest.mark.parametrize(("answer", "options", "expected"), CHOICES, ids=lambda value: repr(value)[:30])
 def test_read_choice(answer: str, options: list[str], expected: int | None) -> None:
-    got = choice.read_choice(answer, options)
+    got = read_choice(answer, options)
     assert got == expected if expected is not None else isinstance(got, str)
 
 
@@ -265,5 +266,5 @@ def test_random_text_never_fails() -> None:
         "or",
     ]
     for _ in range(3000):
-        got = choice.read_choice("".join(generator.choices(pieces, k=generator.randint(0, 8))), CITIES)
+        got = read_choice("".join(generator.choices(pieces, k=generator.randint(0, 8))), CITIES)
         assert isinstance(got, str) or 0 <= got < 4

@@ -2,9 +2,12 @@
 
     accepted = |answer - gold| <= tolerance * |gold|        rational arithmetic; tolerance 0 is equality
 
-Which number of an answer is its final one: final_numbers.py; how numbers may be written: written_numbers.py. Units,
+The default tolerance of 1e-6 is for the last digits of floats (0.30000000000000004 is 0.3, 0.333333 is 1/3); two whole
+numbers have to be equal all the same (10000001 is not 10000000). Which number of an answer is its final one, and what is
+said about it (denied, taken back, a range): final_numbers.py; how numbers may be written: written_numbers.py. Units,
 currency and percent signs are ignored (50% is 50; it is not 0.5), 18.00 is 18, 3/4 is 0.75. A scale word counts, but may
-also be the question's unit, as in GSM8K: `4 million` is accepted for 4,000,000 and for 4.
+also be the question's unit, as in GSM8K: `4 million` is accepted for 4,000,000 and for 4; `5 hours 30 minutes` for 330 and
+for 5.5. What can be read in two ways is rejected.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from sftgo_cli.curation.final_numbers import Reading, read_cell, read_final_numb
 from sftgo_cli.curation.questions import CurationContext, Question, Verdict, Verdicts
 from sftgo_cli.recipe.options import MethodOptions
 
-VERSION = 1
+VERSION = 2
 SOURCE = (
     "GSM8K, arXiv 2110.14168, and S3FT, arXiv 2502.08130 (the same final number); which number that is: our rule [R]"
 )
