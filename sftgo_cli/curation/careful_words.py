@@ -116,7 +116,7 @@ def _counts(text: str, at: int) -> bool:
     before, after = text[at - 1 : at], text[at + 1 : at + 2]
     if not sign.isascii():
         return unicodedata.category(sign).startswith("S") and not (0x2300 <= ord(sign) < 0x2A00 or ord(sign) >= 0x1F000)
-    left, right = text[:at].rstrip()[-1:], text[at + 1 : at + 40].lstrip()[:1]
+    left, right = text[max(0, at - 40) : at].rstrip()[-1:], text[at + 1 : at + 40].lstrip()[:1]
     between = (
         bool(left) and (left.isalnum() or left in ")]}'!") and bool(right) and (right.isalnum() or right in _OPERANDS)
     )
@@ -128,7 +128,7 @@ def _counts(text: str, at: int) -> bool:
     if sign == "-":
         return _minus(text, at, before, after, between)
     if sign == "*":
-        return (between and spaced) or (before.isalnum() and text.count("*") == 1)
+        return (between and spaced) or (before.isalnum() and text.find("*") == text.rfind("*"))
     if sign == "/":
         return (between and spaced) or (not before.strip() and after.isalnum()) or (before in "~." and after.isalnum())
     if sign == "!":

@@ -30,6 +30,7 @@ from sftgo_cli.curation.statements import (
     says_wrong,
 )
 
+MAX_MENTIONS = 200  # of a longer answer the last ones are read
 _WORDS = (
     "answer",
     "option",
@@ -99,7 +100,7 @@ def read_choice(answer: str, choices: Sequence[str]) -> int | str:
     table = _table(text, options)
     if table is not None:
         return table
-    named = _without_marker_words(text, mentions(text, options))
+    named = _without_marker_words(text, mentions(text, options))[-MAX_MENTIONS:]
     if not named:
         return "no option named"
     if any(options.count(options[mention.index]) > 1 and not mention.by_letter for mention in named):

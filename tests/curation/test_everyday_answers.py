@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from sftgo_cli.curation.careful_words import careful
 from sftgo_cli.curation.chosen_option import read_choice
+from sftgo_cli.curation.contradictions import contradiction
 from sftgo_cli.curation.named_options import LETTERS
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "everyday.py"
@@ -40,6 +43,16 @@ def test_rows_can_be_accepted_and_rejected(everyday: ModuleType, judge: str) -> 
     """A judge that always says yes, or always no, must not agree."""
     wanted = [one.wanted for answer in everyday.judged(judge) for one in answer]
     assert min(sum(wanted), len(wanted) - sum(wanted)) > len(wanted) // 6
+
+
+@pytest.mark.parametrize("piece", ["A, ", "A:", "not A ", "x-", "[1,", "*", "B? No. "], ids=repr)
+def test_long_answers_are_read_in_linear_time(piece: str) -> None:
+    text = piece * (40_000 // len(piece))
+    start = time.process_time()
+    read_choice(text, ["Rome", "Paris", "New York"])
+    careful(text)
+    contradiction(text, "5 apples in Paris")
+    assert time.process_time() - start < 6.0  # about 0.5 s; quadratic time would be minutes
 
 
 MANY = [f"kind {number}" for number in range(len(LETTERS))]
