@@ -75,7 +75,7 @@ def starter_recipe(
 def _training(output_dir: str, is_small: bool) -> dict[str, Any]:
     return {
         "output_dir": output_dir,
-        "num_train_epochs": 3,
+        "num_train_epochs": 5 if is_small else 3,
         "learning_rate": 2e-3 if is_small else 1e-4,
         "per_device_train_batch_size": 4 if is_small else 8,
         "gradient_accumulation_steps": 1 if is_small else 4,

@@ -62,3 +62,18 @@ def test_shipped_recipes_are_found_beside_the_package(tmp_path: Path, monkeypatc
         "quickstart": tmp_path / "recipes" / "quickstart.yaml",
         "sft_go/alpaca": tmp_path / "recipes" / "sft_go" / "alpaca.yaml",
     }
+
+
+def test_the_built_in_start_trains_something_worth_seeing_and_a_users_model_carefully(methods: Any, load: Any) -> None:
+    """1,500 rows of about 40 tokens in bins of 256, four to a step: some 300 steps of a small model."""
+    small = load(starter_recipe(methods)).recipe
+    assert small.tuning.name == "full"
+    assert small.model.dtype == "float32"
+    steps = 1_500 * 40 / small.data.max_length / small.training.per_device_train_batch_size
+    steps *= small.training.num_train_epochs / small.training.gradient_accumulation_steps
+    assert 200 < steps < 500
+    assert small.training.eval_on_start
+    own = load(starter_recipe(methods, model="org/m", train="rows.jsonl")).recipe
+    assert own.tuning.name == "lora"
+    assert own.model.dtype == "bfloat16"
+    assert own.training.learning_rate == 1e-4
