@@ -221,7 +221,7 @@ def _alpaca(values: Values, answer: str, where: str) -> _Read:
 
 def _answered(values: Values, ask: str, say: str, where: str) -> _Read:
     """A prompt and its answer, each as text or as messages."""
-    prompt, answer = values[ask], values[say]
+    prompt, answer = ([cell] if isinstance(cell, dict) else cell for cell in (values[ask], values[say]))
     is_text = not isinstance(answer, list) or is_segment_list(answer)
     if not isinstance(prompt, list) and is_text:
         text = read_text(values, ask, where)

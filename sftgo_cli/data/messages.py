@@ -93,6 +93,7 @@ def read_conversation(value: Any, column: str, where: str) -> Conversation:
     place = f"{where}, column {column}"
     if isinstance(value, str) and value.lstrip().startswith(("[", "array(")):
         value = parse_cell(value, place)
+    value = _as_list(value)
     turns = [
         _turn(one, f"{place}[{index}]")
         for index, item in enumerate(_list_of_dicts(value, place))
@@ -134,6 +135,16 @@ def _list_of_dicts(value: Any, place: str) -> list[dict[str, Any]]:
     if not value:
         raise UserError("the list of messages is empty", place, "fill it in or remove the row")
     return value
+
+
+def _as_list(value: Any) -> Any:
+    """The messages of `{role: [...], content: [...]}`, as older Hub data sets hold them; anything else as it is."""
+    if not isinstance(value, dict) or not ("role" in value or "from" in value):
+        return value
+    columns = [cells for cells in value.values() if isinstance(cells, list)]
+    if len(columns) < len(value) or len({len(cells) for cells in columns}) != 1:
+        return value
+    return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
 
 
 def _exchanged(item: dict[str, Any]) -> list[dict[str, Any]]:

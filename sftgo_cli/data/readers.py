@@ -156,6 +156,7 @@ def _read_json(path: Path) -> Iterator[Positioned]:
     text = "\n".join(line for _, line in lines)
     first = next((line for _, line in lines if line.strip()), "")
     if first.lstrip().startswith("{") and _is_json_object(first):
+        _refuse_splits(parse_json(first), path)
         rest_is_blank = sum(1 for _, line in lines if line.strip()) == 1
         if not rest_is_blank or not _holds_list(parse_json(first)):
             yield from ((str(number), _line_row(line.encode(), path, number)) for number, line in lines if line.strip())
@@ -184,10 +185,18 @@ def _object_lists(value: dict[str, Any]) -> list[list[Any]]:
     return [v for v in value.values() if isinstance(v, list) and v and all(isinstance(row, dict) for row in v)]
 
 
+def _refuse_splits(value: dict[str, Any], path: Path) -> None:
+    """Raises UserError for an object of nothing but lists of rows, such as `{"train": [...], "test": [...]}`."""
+    if len(value) > 1 and len(_object_lists(value)) == len(value) and not {"messages", "conversations"} & value.keys():
+        what = f"the file holds several lists of rows: {', '.join(value)}"
+        raise UserError(what, str(path), "write each into a file of its own")
+
+
 def _rows_of(value: Any, path: Path) -> list[Any]:
     if isinstance(value, list):
         return value
     if isinstance(value, dict):
+        _refuse_splits(value, path)
         if isinstance(value.get("data"), list):
             return list(value["data"])
         lists = _object_lists(value)
@@ -226,6 +235,8 @@ def _csv_value(name: str, cell: str | None) -> Any:
     """A cell as text; the one numeric column of a row, `loss_weight`, as a number where it is one."""
     if name != "loss_weight" or cell is None:
         return cell
+    if not cell.strip():
+        return None
     try:
         return float(cell)
     except ValueError:

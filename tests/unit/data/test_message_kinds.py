@@ -96,6 +96,9 @@ SAME: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     "questions with answers": (
         {"conversations": [{"human": "q", "assistant": "a"}, {"user": "q", "gpt": "a"}]}, [ASK, SAY, ASK, SAY],
     ),
+    "lists of roles and texts": (
+        {"conversations": {"from": ["human", "gpt"], "value": ["q", "a"], "weight": [None, None]}}, [ASK, SAY],
+    ),
     "system column": ({"messages": [ASK, SAY], "system": "S"}, [{"role": "system", "content": "S"}, ASK, SAY]),
     "system as parts": (
         {"messages": [ASK, SAY], "system": [{"text": "S"}]}, [{"role": "system", "content": "S"}, ASK, SAY],
@@ -105,6 +108,7 @@ SAME: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
         [{"role": "system", "content": "S"}, {"role": "user", "content": "h"}, {"role": "assistant", "content": "i"},
          ASK, SAY],
     ),
+    "messages alone": ({"prompt": ASK, "completion": SAY}, [ASK, SAY]),
     "query and response": (
         {"query": "q", "response": "a", "history": '[["h", "i"]]'},
         [{"role": "user", "content": "h"}, {"role": "assistant", "content": "i"}, ASK, SAY],

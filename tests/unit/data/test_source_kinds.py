@@ -313,3 +313,18 @@ def test_maps_of_parquet_are_objects(tmp_path: Path) -> None:
                 list(read_rows(source))
         else:
             assert next(read_rows(source)).values["calls"] == [{"name": "f", "arguments": expected}]
+
+
+def test_several_lists_of_rows_in_one_file_are_refused(tmp_path: Path) -> None:
+    for indent in (None, 1):
+        (tmp_path / "a.json").write_text(json.dumps({"train": [{"text": "a"}], "test": [{"text": "b"}]}, indent=indent))
+        with pytest.raises(UserError, match=r"several lists of rows: train, test - .*a\.json - write each into a file"):
+            list(read_each_row(resolve_source(SourceSection(path="a.json"), tmp_path, "mine")))
+    (tmp_path / "a.json").write_text(json.dumps({"messages": [{"role": "user"}], "tools": [{"name": "f"}]}))
+    assert len(list(read_rows(resolve_source(SourceSection(path="a.json"), tmp_path, "mine")))) == 1
+
+
+def test_an_empty_weight_in_a_table_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,loss_weight\na,0.5\nb,\n")
+    rows = read_rows(resolve_source(SourceSection(path="a.csv"), tmp_path, "mine"))
+    assert [row.values["loss_weight"] for row in rows] == [0.5, None]
