@@ -115,8 +115,15 @@ def load(walk: Walk) -> str:
     with torch.no_grad():
         walk.expected = direct_losses(walk.model)
     transform = head.route_of(walk.model).transform
-    walk.row["head"] = "all logits" if note else f"fused, {transform}" if transform.changes else "fused"
+    walk.row["head"] = "all logits" if note else behind_the_head(transform)
     return "ok"
+
+
+def behind_the_head(transform: Any) -> str:
+    """The route, with scale and soft cap where there are any."""
+    scale = f", scale {transform.scale:g}" if transform.scale != 1.0 else ""
+    cap = f", softcap {transform.softcap:g}" if transform.softcap is not None else ""
+    return f"fused{scale}{cap}"
 
 
 def section_of(walk: Walk) -> Any:
@@ -258,7 +265,7 @@ def walk_type(name: str, folder: Path) -> dict[str, Any]:
         try:
             walk.row[step] = ACTIONS[step](walk)
         except SftgoError as error:
-            walk.row[step] = f"refused: {error}"
+            walk.row[step] = f"refused: {error}".replace(str(folder), "MODEL")
         except Exception as error:
             walk.row[step] = f"ERROR {type(error).__name__}: {first_line(error)}"
         if step == "load" and walk.row[step] != "ok":
@@ -393,10 +400,16 @@ def page(result: dict[str, Any]) -> str:
         "",
         f"Of {len(rows)} types {len(built)} could be built so small. {len(loaded)} of these load and "
         f"{len(refused)} are refused with a reason.",
+        "",
         f"Of those that load: losses exact {count('loss')}, gradients exact {count('gradients')}, held-out loss exact "
         f"{count('eval')}, generation {count('generate')}, LoRA {count('lora')}, packed {count('packing', 'packed')} "
         f"(the others train unpacked), fused head {sum(row['head'].startswith('fused') for row in loaded)} (the others "
         "compute all logits, which takes more memory).",
+        "",
+        "`scale` and `softcap` are what the architecture does to its logits behind the head; they are found out by feeding",
+        "known numbers in the head's place, not read from the configuration. Unpacked: the architecture lets packed samples",
+        "see each other on a CPU (a recurrent state, no position ids, a mask without positions); `data.packing` is then off",
+        "unless the recipe asks for it by name, which is refused. LoRA is with its defaults.",
         "",
         "| type | class | head | loss | gradients | packing | held-out | generate | LoRA |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -435,7 +448,7 @@ def cell(value: Any) -> str:
 def main() -> None:
     """Walk, write the result and the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("types", nargs="*", help="only these; nothing is written then")
+    parser.add_argument("types", nargs="*", help="only these; their rows in the committed result are replaced")
     parser.add_argument("--work", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--commands", help=argparse.SUPPRESS)
     parser.add_argument("--page", action="store_true", help="only write the page from the committed result")
@@ -452,15 +465,23 @@ def main() -> None:
     started = time.monotonic()
     rows = walk_all(given.types or type_names())
     by_command = [] if given.types else commands(COMMANDS)
+    if given.types:
+        result = json.loads(RESULT.read_text())
+        new = {row["type"]: row for row in rows}
+        result["types"] = [new.get(row["type"], row) for row in result["types"]]
+        said = {row["type"]: row for row in commands([name for name in given.types if name in COMMANDS])}
+        result["commands"] = [said.get(row["type"], row) for row in result["commands"]]
+        RESULT.write_text(json.dumps(result, indent=1) + "\n")
+        PAGE.write_text(page(result))
+        return None
     result = {
         "transformers": transformers.__version__,
         "seconds": round(time.monotonic() - started),
         "types": rows,
         "commands": by_command,
     }
-    if not given.types:
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
-        PAGE.write_text(page(result))
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    PAGE.write_text(page(result))
     return None
 
 

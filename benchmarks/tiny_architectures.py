@@ -81,11 +81,12 @@ ZAMBA = {
     "layers_block_type": ["linear_attention", "hybrid", "hybrid"],
     "num_key_value_heads": HEADS,
 }
+MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}}
 HEADED = {"head_dim": HEAD, "num_key_value_heads": KEY_VALUE_HEADS}
 OWN: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
         """axk1 axk2 bailing_hybrid deepseek_v3 deepseek_v32 glm4_moe_lite glm_moe_dsa kimi_linear longcat_flash minicpm3
-        youtu dots3_note_text""".split(),
+        youtu dots3_note_text mistral4 mistral_large4_text""".split(),
         MLA,
     ),
     "bamba": {"attn_layer_indices": [1]},
@@ -94,6 +95,10 @@ OWN: dict[str, dict[str, Any]] = {
     "deepseek_v2": {**MLA, "num_experts_per_tok": 2},
     **dict.fromkeys(("gemma4_text", "gemma4_unified_text"), SHARED),
     "gemma3n_text": {**SHARED, "intermediate_size": [2 * HIDDEN] * 4, "activation_sparsity_pattern": [0.0] * 4},
+    **dict.fromkeys("qwen2_vl_text qwen2_5_vl_text glm4v_text glm_ocr_text paddleocr_vl_text".split(), MROPE),
+    "glm4v_moe_text": {
+        "rope_parameters": {**MROPE["rope_parameters"], "mrope_section": [1, 1, 0], "partial_rotary_factor": 0.5}
+    },
     "granitemoehybrid": HYBRID,
     **dict.fromkeys(("hunyuan_v1_dense", "hunyuan_v1_moe", "ministral", "nemotron"), HEADED),
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},

@@ -112,6 +112,10 @@ def _pretrained(name: str, section: ModelSection, where: str, kwargs: dict[str, 
         raise
     except Exception as error:  # transformers, safetensors and what they load raise errors without a common base
         raise load_error(section.name_or_path, where, error) from error
+    try:
+        model.get_input_embeddings()
+    except NotImplementedError as error:  # it reads no tokens
+        raise architecture_fault(config, where) from error
     check_report(report, section.name_or_path, where, {key for key, _ in model.named_parameters()})
     pretrained: PreTrainedModel = model
     return pretrained
@@ -150,7 +154,8 @@ def language_model_class(config: PretrainedConfig, where: str) -> Any:
     if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         return AutoModelForImageTextToText
     named = getattr(transformers, next(iter(config.architectures or []), ""), None)
-    if named is not None and issubclass(named, GenerationMixin):
+    is_language_model = isinstance(named, type) and issubclass(named, GenerationMixin)
+    if is_language_model and isinstance(config, getattr(named, "config_class", ())):
         return named  # the text part of a multimodal model, whose configuration the automatic classes do not know
     raise architecture_fault(config, where)
 

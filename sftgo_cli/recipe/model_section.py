@@ -13,7 +13,9 @@ from sftgo_cli.recipe.options import StrictModel
 class ModelSection(StrictModel):
     """Which base model, at which revision, in which compute type."""
 
-    name_or_path: NonEmpty = Field(description="Hub id, local folder, or builtin:tiny")
+    name_or_path: NonEmpty = Field(
+        description="Hub id, builtin:tiny, or the folder of a model, an adapter, a run or its checkpoint"
+    )
     revision: str | None = Field(None, description="Branch, tag or commit on the Hub")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("bfloat16", description="Compute type")
     attn_implementation: str | None = Field(

@@ -51,7 +51,7 @@ def build_trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, sa
     """
     from transformers import PrinterCallback
 
-    from sftgo_cli.training.model import load_model, mixed_type, num_logits, probe_model
+    from sftgo_cli.training.model import load_model, mixed_type, num_logits, probe_model, unpacked
     from sftgo_cli.training.objective_step import asked
     from sftgo_cli.training.optimizers import class_and_arguments
     from sftgo_cli.training.tile_compilation import tokens_per_epoch, worth_compiling
@@ -94,9 +94,7 @@ def build_trainer(inputs: TrainingInputs, args: Any, folder: Path, stop: Any, sa
     probed = probe_model(trainer.model, recipe, pad_id, mixed_type(args), say)
     if recipe.data.packing and not probed.isolates:
         del trainer, model, objective  # two models would not fit
-        data = recipe.data.model_copy(update={"packing": False})
-        unpacked = replace(inputs, recipe=recipe.model_copy(update={"data": data}))
-        return build_trainer(unpacked, args, folder, stop, say, console)
+        return build_trainer(replace(inputs, recipe=unpacked(recipe)), args, folder, stop, say, console)
     if probed.isolates and args.neftune_noise_alpha is None:
         collator.padding_free_width = getattr(model.config.get_text_config(), "hidden_size", None)
     if inputs.template is not None:

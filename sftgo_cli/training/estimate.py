@@ -16,7 +16,7 @@ from sftgo_cli.data.collation import pad_token_id
 from sftgo_cli.data.rows import loss_table
 from sftgo_cli.model_source import model_source
 from sftgo_cli.training.inputs import TrainingInputs, planned_steps, step_sampler
-from sftgo_cli.training.model import load_model, num_logits, probe_model
+from sftgo_cli.training.model import load_model, num_logits, probe_model, unpacked
 
 GIB = 1024**3
 PROBED_BYTES = GIB  # of a model's weights: those of a smaller one are loaded in seconds
@@ -28,11 +28,11 @@ def estimate_lines(inputs: TrainingInputs, num_processes: int, say: Callable[[st
     Raises:
         UserError, EnvironmentProblem: the model cannot be loaded or trained as the recipe says.
     """
-    recipe = inputs.recipe
+    model, packs = _checked_model(inputs, say)
+    recipe = inputs.recipe if packs else unpacked(inputs.recipe)
     sampler = step_sampler(recipe, inputs.train, loss_table(inputs.train), 0, num_processes)
     steps = planned_steps(recipe, sampler)
     what = "bins" if recipe.data.packing else "rows"
-    model = _checked_model(inputs, say)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in model.parameters())
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
@@ -53,20 +53,20 @@ def _size(num_bytes: float) -> str:
     return f"{num_bytes / GIB:.2f} GiB" if num_bytes >= GIB / 10 else f"{num_bytes / 1024**2:.1f} MiB"
 
 
-def _checked_model(inputs: TrainingInputs, say: Callable[[str], None]) -> Any:
-    """The tuned model: a small one is loaded and probed as for training, a larger one has no memory for its weights."""
+def _checked_model(inputs: TrainingInputs, say: Callable[[str], None]) -> tuple[Any, bool]:
+    """The tuned model, and whether it can take packed rows as far as is known: a small one is loaded and probed as for
+    training, a larger one has no memory for its weights."""
     section = inputs.recipe.model
     folder = Path(model_source(section, inputs.recipe_dir).weights)
     model = _model_without_memory(inputs)
     if not folder.is_dir() or section.quantization is not None:
-        return model
+        return model, True
     if sum(path.stat().st_size for path in folder.glob("*.safetensors")) > PROBED_BYTES:
         say("the model's weights are checked, not run: what only its logits show, the start of a training says")
-        return model
+        return model, True
     model = load_model(inputs, say)
     dtype = None if section.dtype == "float32" else torch_dtype(section.dtype)
-    probe_model(model, inputs.recipe, pad_token_id(inputs.tokenizer), dtype, say)
-    return model
+    return model, probe_model(model, inputs.recipe, pad_token_id(inputs.tokenizer), dtype, say).isolates
 
 
 def _model_without_memory(inputs: TrainingInputs) -> Any:

@@ -108,6 +108,11 @@ def check_trains(model: Any, where: str) -> None:
         model.train(was_training)
 
 
+def unpacked(recipe: Recipe) -> Recipe:
+    """The recipe with packing off."""
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"packing": False})})
+
+
 def _cannot_pack(found: Leak, was_asked: bool, say: Say) -> None:
     if was_asked:
         raise UserError(
