@@ -124,7 +124,14 @@ def _per_epoch(config: Mapping[str, Any], work: Conversion) -> list[str]:
     return done
 
 
+NESTED = {"peft_config": {"name": "finetuning_type"}, "quant_config": {"name": "quantization_method"}}
+
+
 def _convert(key: str, value: Any, work: Conversion) -> None:
+    if key in NESTED and isinstance(value, dict):  # LLaMA-Factory's second version groups its keys
+        for name, one in value.items():
+            _convert(str(NESTED[key].get(name, name)), one, work)
+        return
     plain_key = key.lower().replace("-", "_")
     answer = foreign_keys().answer(plain_key, value)
     if answer is not None and answer.kind == "settings":

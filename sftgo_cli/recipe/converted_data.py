@@ -18,7 +18,7 @@ from sftgo_cli.recipe.foreign_keys import asks_for_nothing, foreign_keys
 DATA_KEYS: dict[str, tuple[str, ...]] = {
     "trl": ("datasets",),
     "axolotl": ("datasets", "test_datasets"),
-    "llamafactory": ("dataset", "eval_dataset", "dataset_dir"),
+    "llamafactory": ("dataset", "train_dataset", "eval_dataset", "dataset_dir"),
     "swift": ("dataset", "val_dataset"),
 }
 FORMATS = {
@@ -49,7 +49,7 @@ def data_sources(tool: str, config: Mapping[str, Any], folder: Path) -> Sources:
     train_key, eval_key = {
         "trl": ("datasets", ""),
         "axolotl": ("datasets", "test_datasets"),
-        "llamafactory": ("dataset", "eval_dataset"),
+        "llamafactory": ("train_dataset" if "train_dataset" in config else "dataset", "eval_dataset"),
         "swift": ("dataset", "val_dataset"),
     }[tool]
     for key, is_train in ((train_key, True), (eval_key, False)):
@@ -135,6 +135,10 @@ def _columns(entry: Mapping[str, Any], row_format: str | None) -> dict[str, str]
 
 def _registered(name: str, dataset_dir: str, folder: Path, left_out: list[str]) -> Source:
     """A data set of LLaMA-Factory by its entry in dataset_info.json, where that can be read."""
+    if "/" in name or "." in name:  # a path or a Hub id
+        if name.endswith((".yaml", ".yml")):
+            left_out.append(f"train_dataset: {name} - a list of data sets: give each an entry of data.train")
+        return {"path": name}
     info = _dataset_info(dataset_dir, folder).get(name)
     if not isinstance(info, dict):
         left_out.append(f"dataset: {name} - an entry of dataset_info.json, which was not found: write its path")

@@ -12,7 +12,8 @@ TELLTALE = {
     "axolotl": "base_model micro_batch_size sequence_len num_epochs val_set_size sample_packing adapter optimizer "
     "lr_scheduler dataset_prepared_path lora_target_linear evals_per_epoch saves_per_epoch train_on_inputs",
     "llamafactory": "stage finetuning_type cutoff_len dataset_dir lora_target lora_rank template dataset "
-    "preprocessing_num_workers overwrite_cache plot_loss val_size neat_packing do_train",
+    "preprocessing_num_workers overwrite_cache plot_loss val_size neat_packing do_train "
+    "model_class peft_config kernel_config dist_config train_dataset sample_backend quant_config init_config",
     "swift": "tuner_type train_type split_dataset_ratio torch_dtype lora_rank attn_impl loss_scale model val_dataset "
     "dataset model_author truncation_strategy quant_bits target_modules",
 }
