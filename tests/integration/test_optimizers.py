@@ -112,7 +112,12 @@ def test_every_optimizer_runs_and_resumes_exactly_or_is_refused(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+OFTEN = ("linear", "warmup_stable_decay", "reduce_lr_on_plateau")  # one of each kind in every run of the tests
+
+
+@pytest.mark.parametrize(
+    "schedule", [pytest.param(name, marks=[] if name in OFTEN else [pytest.mark.slow]) for name in SCHEDULES]
+)
 def test_every_schedule_resumes_exactly(tmp_path: Path, capsys: pytest.CaptureFixture[str], schedule: str) -> None:
     arguments = {
         "warmup_stable_decay": "{num_decay_steps: 2}",
@@ -166,3 +171,39 @@ def test_arguments_of_an_optimizer_are_obeyed(tmp_path: Path, optim: str, argume
     groups = json.loads((other / "checkpoint-4" / "optimizer.json").read_text())["param_groups"]
     written = {name: tree for group in groups for name, tree in group["dict"]}
     assert str(written[key]).lower() == value
+
+
+@pytest.mark.parametrize("best", [False, True])
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_schedule_free_measures_and_publishes_the_average(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tuning: str, best: bool
+) -> None:
+    """The published model has the loss that the last (or best) evaluation logged: both are of the averaged weights."""
+    if importlib.util.find_spec("schedulefree") is None:
+        pytest.skip("needs schedulefree")
+    overrides = [f"tuning={tuning}", "training.optim=schedule_free_adamw", "training.learning_rate=1e-2", HELDOUT]
+    overrides += ["training.eval_strategy=steps", "training.eval_steps=2", "training.warmup_ratio=0.5"]
+    overrides += ["training.load_best_model_at_end=true", "training.greater_is_better=true"] if best else []
+    run = check_exact_resume(tmp_path, capsys, *overrides) if tuning == "full" else tmp_path / "run"
+    if tuning == "lora":
+        assert main(command(run, *overrides)) == 0
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    logged = {line["step"]: line["eval_heldout_loss"] for line in lines if line["event"] == "eval"}
+    rates = [line["learning_rate"] for line in lines if line["event"] == "train"]
+    assert rates == [1e-2] * 4  # the schedule is constant; warm-up is the optimizer's own
+    assert main(["eval", str(run)]) == 0
+    measured = json.loads((run / "evaluation" / "heldout.json").read_text())["loss"]
+    assert measured == pytest.approx(max(logged.values()) if best else logged[4], rel=1e-6)
+    groups = json.loads((run / "checkpoint-4" / "optimizer.json").read_text())["param_groups"]
+    assert dict(groups[0]["dict"])["warmup_steps"] == 2
+
+
+def test_evaluating_does_not_move_a_schedule_free_run(tmp_path: Path) -> None:
+    if importlib.util.find_spec("schedulefree") is None:
+        pytest.skip("needs schedulefree")
+    plain, other = tmp_path / "plain", tmp_path / "other"
+    overrides = ["training.optim=schedule_free_adamw", HELDOUT, "training.eval_strategy=steps"]
+    assert main(command(plain, *overrides, "training.eval_steps=4")) == 0
+    assert main(command(other, *overrides, "training.eval_steps=1", "training.save_steps=1")) == 0
+    assert same_tensors(plain / "model.safetensors", other / "model.safetensors")
+    assert trained(plain) == trained(other)
