@@ -147,7 +147,9 @@ def _chat(conversation: Conversation, values: Values, where: str, first_answer: 
     ]
     kwargs = _template_kwargs(values, where)
     body = ChatBody(messages, tools, first_answer, whole.weights, whole.segments, kwargs)
-    return _Read(body, whole.unknown, whole.noticed)
+    calls = (call for message in messages for call in message.get("tool_calls", ()))
+    has_nulls = any(None in call["function"]["arguments"].values() for call in calls)
+    return _Read(body, whole.unknown, whole.noticed | ({"null_arguments"} if has_nulls else set()))
 
 
 def _template_kwargs(values: Values, where: str) -> dict[str, Any]:

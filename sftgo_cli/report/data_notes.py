@@ -18,6 +18,7 @@ TOKENS_SHOWN = 5
 NOTICED = {
     "message_trained": "say `train: true` in messages that are not the assistant's, which only data.train_on: all trains",
     "rejected_trained": "are labelled false, as data for KTO marks answers that are not wanted, and are trained on",
+    "null_arguments": "have null among the arguments of a call, which they keep: remove them where a table left them",
     "text_cut": "are so long that their text was cut before it was tokenized",
 }
 KEPT = "they are special tokens there too; data.special_tokens_in_text: escape makes them plain text"

@@ -261,6 +261,9 @@ def test_nulls_in_json_are_the_authors_but_for_those_of_tables() -> None:
     assert body.messages[1]["tool_calls"][0]["function"]["arguments"] == {"x": None}
     body = chat_of(ASK, {"role": "assistant", "tool_calls": [call]})
     assert body.messages[1]["tool_calls"][0]["function"]["arguments"] == call["arguments"]
+    for tools, noticed in (([tool], True), ([{"name": "f", "parameters": {"properties": {"u": {}}}}], False)):
+        row = {"messages": [ASK, {"role": "assistant", "tool_calls": [call]}], "tools": tools}
+        assert ("null_arguments" in read(row).noticed) == noticed
 
 
 def test_variables_of_the_template_and_documents() -> None:

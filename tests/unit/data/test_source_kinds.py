@@ -121,8 +121,9 @@ def test_a_built_in_source_takes_slices() -> None:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A web server of this machine that serves `tmp_path/web`."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     folder = tmp_path / "web"
     folder.mkdir()
 
