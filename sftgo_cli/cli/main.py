@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,13 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return complete(given, VERBS)
     if "version" in flags or given[:1] == ["version"]:
         return _version("json" in flags)
-    if not given or given[0] in ("--help", "-h", "help"):
-        print(root_help())
-        return EXIT_OK
     before = os.environ.get(MANNER)
     if flags & {"json", "quiet"}:
         os.environ[MANNER] = ",".join(sorted(flags & {"json", "quiet"}))
     try:
+        if not given or given[0] in ("--help", "-h", "help"):
+            print(root_help(), flush=True)
+            return EXIT_OK
         return _run(given)
     except (Exception, KeyboardInterrupt) as error:
         code, lines = _outcome(error)
@@ -109,6 +108,8 @@ def _tell(code: int, lines: Sequence[str]) -> None:
 
 def root_help() -> str:
     """The text of `sftgo --help`."""
+    import textwrap  # here, so that no verb's --help waits for it
+
     width = max(len(verb) for verb in VERBS)
     indent = " " * (width + 4)
     verbs = "\n".join(

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 TABLE = Path(__file__).with_name("foreign_keys.yaml")
 UNSET: Any = object()  # the key alone is asked about, whatever its value
-VALUE, AS_LIST, AS_TEMPLATE, AS_FRACTION, AS_NAME = "$", "$list", "$template", "$fraction", "$name"
-PASSED_ON = (VALUE, AS_LIST, AS_TEMPLATE, AS_FRACTION, AS_NAME)
+VALUE, AS_LIST, AS_TEXTS, AS_TEMPLATE, AS_FRACTION, AS_NAME = "$", "$list", "$texts", "$template", "$fraction", "$name"
+PASSED_ON = (VALUE, AS_LIST, AS_TEXTS, AS_TEMPLATE, AS_FRACTION, AS_NAME)
 TEMPLATES = ("chatml", "llama3", "plain")  # names that are known here too
 NO_COUNT = "rows are held out by fraction, such as data.eval: {heldout: {fraction: 0.02}}"
 NOTHING = ("", "none", "null", "no", "false", "off")
@@ -143,6 +143,9 @@ def _passed_on(settings: Mapping[str, Any], value: Any, carried: frozenset[str])
         elif setting == AS_LIST:
             listed = isinstance(value, str) and "," in value
             filled[key] = [part.strip() for part in value.split(",")] if listed else value
+        elif setting == AS_TEXTS:
+            texts = value if isinstance(value, list) else str(value).split(",")
+            filled[key] = [str(text).strip() for text in texts]
         elif setting == AS_NAME:
             filled[key] = re.sub(r"[^A-Za-z0-9._-]", "-", str(value)).lstrip(".")[:100]
         else:
