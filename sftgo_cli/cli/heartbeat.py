@@ -28,9 +28,9 @@ class Heartbeat:
         self.wait = FIRST_SECONDS
 
     def heard(self, line: str | None, now: float) -> None:
-        """Something was shown; `line` names a new activity."""
+        """Something was shown; `line` names a new activity if it begins with one (`scoring 2 rows`), else it is a fact."""
         self.heard_at = now
-        if line is not None:
+        if line is not None and line.split(" ", 1)[0].endswith("ing"):
             self.activity, self.since, self.wait = line, now, SILENT_SECONDS
         elif self.activity != OTHER:  # a table or a bar: whatever was going on before has ended, or shows itself
             self.activity, self.since = OTHER, now
