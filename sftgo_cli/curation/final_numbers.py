@@ -76,6 +76,11 @@ _SENTENCE_END = re.compile(
 )
 _MORE_THAN_RATIONAL = re.compile(r"\\(?:pi|sqrt|[dt]?frac|infty|sin|cos|tan|log|ln)(?![a-z])|[π√∞]")
 _HEADING = re.compile(r"[.)]\s+\S")
+_EACH = re.compile(
+    r"(?: [^\W\d]+){0,2} (?:in|for|to|per|on|at|a) (?:each|every|box|person)\b|(?: [^\W\d]+)? (?:each|"
+    r"apiece|per)\b"
+)
+_IRRATIONAL = re.compile(r" ?(?:π|√|∞|\\pi|\\sqrt|pi\b)")
 _SECOND = re.compile(
     r"(?: {1,3}[^\W\d]{1,20})?(?: ?[,;] ?| ?,? \(?(?:or|and|to|oder|und|ou|et|o|y|или|и) (?:maybe |perhaps |possibly )?"
     r"| ?,? (?:maybe|perhaps|possibly) )(?=[($€£-]{0,3}\.?[0-9])"
@@ -234,7 +239,8 @@ def _single(text: str, found: WrittenNumber, stop: int) -> Reading:
     second = _SECOND.match(text, found.end, stop)
     if second:
         other = first_number(text, second.end(), stop)
-        if other is None or other.value is None or other.value != found.value:
+        aside = other is not None and _EACH.match(text, other.end, stop) is not None  # 12 balls, 4 in each box
+        if not aside and (other is None or other.value is None or other.value != found.value):
             return Reading(None, f"more than one number: {_shown(text[found.start : stop])}", end=stop)
     if found.value is None or found.bounded:
         return Reading(None, f"not a single number: {_shown(text[found.start : stop])}", end=found.end)
@@ -307,7 +313,7 @@ def _of_line(text: str, start: int, stop: int, found: list[WrittenNumber]) -> Re
     if not said:
         return Reading(None, f"denied, or only a bound: {_shown(text[start:stop])}", end=found[-1].end)
     number = chosen_number(text, start, stop, said)
-    if number is not None and is_operand(text, start, number):
+    if number is not None and (is_operand(text, start, number) or _is_irrational(text, number, stop)):
         number = None
     if number is None or (number.value is not None and more_than_one(text, start, stop, said, number)):
         why = "an expression, not a number" if number is None else "more than one number"
@@ -315,6 +321,12 @@ def _of_line(text: str, start: int, stop: int, found: list[WrittenNumber]) -> Re
     if number.value is None:
         return Reading(None, f"not a single number: {_shown(number.text)}", end=number.end)
     return Reading(number.value, number.text, number.others, number.end)
+
+
+def _is_irrational(text: str, number: WrittenNumber, stop: int) -> bool:
+    """Whether a number is a factor of a root or of pi, or stands under a root: 2√3, 12π."""
+    before = text[max(0, number.start - 7) : number.start].rstrip("{( ")
+    return _IRRATIONAL.match(text, number.end, stop) is not None or before.endswith(("√", "\\sqrt", "π"))
 
 
 def _shown(text: str) -> str:

@@ -32,7 +32,7 @@ _STATES = (
     r"ist|sind|est|es|son|but|so|then|therefore|because|since|sondern|mais|sino|который|sie|il|elle)\b)"
 )
 _DENIED_BEFORE = re.compile(
-    rf"(?:{_NOT}(?:[ \t*_`\"'(\\$€£:]+{_STATES}[\w'/&-]+){{0,5}}[ \t*_`\"'(\[{{\\$€£:]*"
+    rf"(?:{_NOT}:?(?:[ \t*_`\"'(\\$€£]+{_STATES}[\w'/&-]+){{0,5}}[ \t*_`\"'(\[{{\\$€£]*"
     r"|(?:n't|not|never|hardly) (?:think|believe|say|guess|suppose|mean|agree|see|imply|claim|choose|pick|"
     r"sure)\b[^.,;!?\n]{0,60}"
     r"|\b(?:doubt|disagree|refuse|(?:it is|it's) (?:false|wrong|untrue|incorrect|impossible|unlikely|not true)|"
@@ -77,8 +77,9 @@ _CORRECTION = re.compile(
     r"(?:^|[.,;:!?)\]*}—–>\n]|\s-|\.\.\.)[\s*_`(\"$]{0,6}(?:(?:oh|ah|er|erm|argh|hmm{1,4}|uh|um|but|well|okay|ok|so|and|or)\b[,.\s]{0,4}){0,3}"
     r"(?P<cue>no\b(?=\s{0,3}[,.;:!—–-]|\s{0,3}$|\s+(?:wait|sorry|it|that|the answer|actually)\b|\s+\(?[$A-Z0-9]\b)"
     r"|nope\b|wait\b(?=\s*[,.!:;—–-]|\s+(?:no|that|this|i|let|a|it|the)\b)|actually\b|correction\b|edit\b\s*:|oops\b|sorry\b"
-    r"|scratch that|strike that|i mean\b|i meant\b|hold on\b|make that\b|or rather\b|my (?:mistake|bad)\b|"
-    r"on second thoughts?\b"
+    r"|scratch that|strike that|i mean\b|i meant\b|hold on\b|make that\b|or rather\b|my (?:mistake|bad)\b|(?:that|"
+    r"this)(?:'s| is| was)(?: only| just)? for\b|"
+    r"on second thoughts?\b|(?:that|this)(?:'s| is| was)(?: only| just)? for\b"
     r"|let me correct\b|i(?:'ve| have)? (?:made (?:an? )?(?:\w+ )?(?:mistake|error)|forgot|forgotten|miscounted|"
     r"misread|miscalculated|"
     r"overlooked|missed)\b|i was wrong\b|mistake\b|hmm+\b|rather\b(?! than)"

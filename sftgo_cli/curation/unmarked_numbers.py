@@ -21,7 +21,11 @@ _OPERATOR = re.compile(
 _OPERATOR_BEFORE = re.compile(r"[0-9)%] ?[-+*×÷] ?[$€£(]?$")
 _COMES_TO = re.compile(r"\b(?:is|equals|makes|gives|leaves|comes to)\s+[$€£]?-?\.?[0-9]")
 _BARE_EXPRESSION = re.compile(r"[0-9.,+*/×÷()$ \t\r-]*")  # a line of nothing but arithmetic
-_CLAUSE = re.compile(r"[,;.!?](?=\s)|\b(?:so|then|thus|hence|therefore|which|leaving|but)\b", re.IGNORECASE)
+_CLAUSE = re.compile(
+    r"[,;.!?](?=\s)|\b(?:so|then|thus|hence|therefore|which|leaving|but|(?:we|you|he|she|they|"
+    r"I) (?:get|gets|obtain|find)|this (?:gives|makes)|yields)\b",
+    re.IGNORECASE,
+)
 _SENTENCE = re.compile(r"[.!?;](?=\s)")
 _UNIT = re.compile(
     r"(?:-| )?(?!(?:dollars?|euros?|pounds?|cents?|USD|EUR|in total|in all|altogether|left|more|and|or)\b)[^\W\d_]"
@@ -46,14 +50,19 @@ _AIM = re.compile(
     r"(?:%|percent|half|third|quarter) of (?:the |his |her |all |\$)?$|\bto (?:reach|hit|cover|complete|finish|fill|"
     r"buy|afford|go from|meet) (?:the |his |her |all |\$)?$"
 )
-_APPOSITION = re.compile(r", (?:an?|which is|or about) $")
+_APPOSITION = re.compile(
+    r", (?:an?|which is|or about) $|, (?:twice|half|double|triple|\w+ times|compared|\w+ (?:more|less|"
+    r"fewer) than)\b[^.;]{0,40}$"
+)
 _OPERATION = r"(?:times|plus|minus|multiplied by|divided by)"
 _OPERAND_BEFORE = re.compile(rf"[0-9)%] {_OPERATION} [$€£(]?$")
 _OPERAND_AFTER = re.compile(rf" {_OPERATION} [$€£(]?[0-9]")
 _TOTAL = re.compile(r"(?: [^\W\d]+){0,3} (?:in total|in all|altogether|all together|total\b(?! of))", re.IGNORECASE)
 _REMAINS = re.compile(r"(?: [^\W\d]+){0,2} (?:left|remaining|remains?|stay|stays)\b", re.IGNORECASE)
 _CONDITION = re.compile(
-    r"\s*(?:So |Then |Now |Thus |Therefore,? )?(?:after|when|once|since|if|because|as|with|having)\b", re.IGNORECASE
+    r"\s*(?:So |Then |Now |Thus |Therefore,? )?(?:after|when|once|since|if|because|as|with|without|having|of|out of|in|"
+    r"for|on|from|among|during|within|by|at|over|given)\b",
+    re.IGNORECASE,
 )
 _LISTED = re.compile(r"(?: [^\W\d_]+){0,3},? (?:and|or)(?: (?:the|a|about))? ?[$€£]?$")  # 5 dogs and 3 cats
 _BOTH = re.compile(r" [^.;,!?=\d]{0,40}\band [^.;,!?=\d]{0,30}")
@@ -131,6 +140,8 @@ def _beside_the_point(text: str, start: int, stop: int, number: WrittenNumber, s
     if not earlier:
         return False
     if _APPOSITION.search(before) or _AIM.search(before) or _REASON.search(text, earlier[0].end, number.start):
+        return True
+    if number.value is None and _PLACE.search(before):
         return True
     return bool(_PLACE.search(before)) and bool(_UNIT.match(text, number.end, stop)) and "$" not in number.text
 

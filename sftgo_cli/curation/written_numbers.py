@@ -207,6 +207,8 @@ def _without_value(text: str, match: re.Match[str], end: int, stop: int) -> int 
     more = _NO_VALUE.match(text, end, stop)
     if more or _after_colon(text, match):
         return more.end() if more else end
+    if text[max(0, match.start() - 2) : match.start()].rstrip(" ").endswith("±"):
+        return end
     if text[end : end + 1] == AMBIGUOUS:
         return end + 1
     if (share := _SHARE.match(text, end, stop)) is not None:

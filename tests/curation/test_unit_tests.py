@@ -74,6 +74,25 @@ def test_every_assertion_has_to_hold(values: dict[str, Any], wrong: int) -> None
 
 
 @with_bwrap
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "    assert candidate([1, 2]) == 3\n    for _ in candidate([]):\n        assert candidate([4, 5]) == 9\n",
+        "    assert candidate([1, 2]) == 3\n    if candidate([]) == []:\n        return\n"
+        "    assert candidate([4, 5]) == 9\n",
+    ],
+    ids=["loop", "return"],
+)
+def test_an_assertion_that_did_not_run_is_missed(tests: str) -> None:
+    """One of two held and no error came out of the tests: that is no pass."""
+    verdict = judged(
+        "def total(x):\n    return 3 if x == [1, 2] else []", {**HUMAN_EVAL, "test": f"def check(candidate):\n{tests}"}
+    )
+    assert not verdict.accepted
+    assert "1 of 2 assertions did not run" in verdict.reason
+
+
+@with_bwrap
 def test_a_completion_of_the_code_prompt() -> None:
     assert judged("return sum(x)", HUMAN_EVAL).accepted
     assert judged(
