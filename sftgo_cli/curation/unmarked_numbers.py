@@ -34,12 +34,13 @@ _PLACE = re.compile(
     r"(?:\b(?:in|for|than|over|on|after|within|from|per|every|each|during|across|among|between|into|per|before|throughout|"
     r"in|für|auf|pour|dans|en|por|para)(?: (?:the|these|those|this|his|her|their|its|my|our|your|all|each|every|only|"
     r"about|just|first|last|next|other|another|of|les|den|die|los|las)){0,3}"
-    r"|\bby (?:the|these|those|all|his|her|their)|(?:%|percent|half|third|quarter) of|\bat|\bto [a-z]{2,}(?: (?:the|"
+    r"|\bby [a-z]+ing(?: [a-z]+)?|\bby (?:the|these|those|all|his|her|their)|(?:%|percent|half|third|quarter) of|\bat|"
+    r"\bto [a-z]{2,}(?: (?:the|"
     r"his|her|all|another|these|those|about)){0,2}|[0-9] of (?:the|his|her|their|these|those|"
     r"all)) $",
     re.IGNORECASE,
 )
-_REASON = re.compile(r"\b(?:because|since|if|as long as|weil|denn|car|porque)\b", re.IGNORECASE)
+_REASON = re.compile(r"\b(?:because|since|if|as long as|while|whereas|weil|denn|porque)\b", re.IGNORECASE)
 _BECAUSE = re.compile(r"\b(?:because|since|weil|denn|porque)\b(?![^=]*,)", re.IGNORECASE)
 _NAME = re.compile(
     r"\b(?:day|week|month|year|step|part|question|problem|chapter|page|room|section|table|figure|line|level|grade|option|"
