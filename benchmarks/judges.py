@@ -2,7 +2,7 @@
 
     python benchmarks/judges.py [--data ../shared/data] [--openai example_model_solutions.jsonl]
 
-- everyday: some 3,500 hand-made answers with a person's verdict (everyday.py); a second file per judge was written after the
+- everyday: some 3,700 hand-made answers with a person's verdict (everyday.py); a second file per judge was written after the
   rules: its first reading is the estimate for answers that nobody looked at;
 - gsm8k: gold rationales with their answer as GSM8K writes it (`#### 72`), in other usual forms, and bare (no marker: the
   fallback rule); rows whose rationale ends in something else are listed by kind;

@@ -80,6 +80,8 @@ _LIST = re.compile(
     re.IGNORECASE,
 )
 _NEUTRAL = re.compile(r"\b(?:between|among|of|torn|options?|whether|either)\b[^.;!?\n]{0,20}$", re.IGNORECASE)
+_CONDITIONAL = re.compile(r"\bif not\b|\bunless\b", re.IGNORECASE)
+_ASKED = re.compile(r"[\s)\]*]*\?")
 _CONTRAST = re.compile(r"\b(?:but|however|yet|though|so|therefore|thus|hence)\b", re.IGNORECASE)
 _ROW = re.compile(
     r"(?:^|[\s;,.(])\(?(?P<letter>[A-Z])\)?\s?[:.)–—-]*\s*(?:is |= ?)?(?:(?P<yes>yes|correct|true|right|✓|✔|✅|☑)|"
@@ -191,7 +193,10 @@ def _groups(text: str, named: Sequence[Mention]) -> list[_Group]:
             continue
         denied = before or after or is_questioned(text, members[-1].end)
         several = len({mention.index for mention in members}) > 1
-        neutral = several and _NEUTRAL.search(text[max(0, members[0].start - 40) : members[0].start]) is not None
+        asked = several and _ASKED.match(text, members[-1].end) is not None and members[-1] is not named[-1]
+        neutral = asked or (
+            several and _NEUTRAL.search(text[max(0, members[0].start - 40) : members[0].start]) is not None
+        )
         found.append(
             _Group(tuple(members), denied, neutral and not re.search(r"\beither\b", text[: members[0].start][-12:]))
         )
@@ -253,6 +258,8 @@ def _begun(text: str, at: int) -> int:
 
 def _unmarked(text: str, groups: Sequence[_Group]) -> int | str:
     said = [group for group in groups if not group.denied and not group.neutral]
+    if _CONDITIONAL.search(text):
+        return "named on a condition"
     if not said:
         return "every option that is named is denied"
     strong = [group for group in said if _is_strong(text, group)]

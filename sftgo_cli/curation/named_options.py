@@ -20,13 +20,15 @@ _LETTER = re.compile(
     r"(?![A-Za-zÀ-ɏ0-9_'&]|-[A-Za-z0-9]|\.[A-Za-z0-9])"
 )
 _AFTER_ARTICLE = re.compile(
-    r"(?:[^\w\s]|$|\s*\n| {1,2}(?:[-–—=(\[&/+]|(?:is|isn't|was|are|and|or|nor|seems?|looks|because|since|as it|rather|"
+    r"(?:[^\w\s]|$|\s*\n| {1,2}(?:[-–—=(\[&/+]|[a-z]+s \(?[B-Z]\b|(?:is|isn't|was|are|and|or|nor|seems?|looks|because|"
+    r"since|as it|rather|"
     r"instead|would|"
     r"must|can|can't|cannot|could|over|but|not|has to|should|then|due|for the|says|states|matches|fits|contradicts|makes "
     r"sense|does|doesn't|ist|est|es|è|é|und|oder|et|ou|y|o|by|at|in my)\b))",
 )
 _OPTION_BEFORE = re.compile(
     r"\b(?:options?|choices?|letters?|answers?|statements?|alternatives?|antwort|réponse|opción|opcja|вариант)[ :]{1,2}\(?$"
+    r"|\b(?:answer|option|choice)\b[^.\n]{0,20} is[ :]{1,2}\(?$"
     r"|(?:选项?|選項?|选择|答案|[是为為はは]|答え|정답[은은]?)\s?\(?$",
     re.IGNORECASE,
 )

@@ -56,7 +56,7 @@ _ALL_BUT = re.compile(
     re.IGNORECASE,
 )
 _DENIED_AFTER = re.compile(
-    rf"[\s*_`\"')\]}}\\$]*(?:\w+ ){{0,2}}?(?:(?:is|was|seems|looks|would be|must be|has to be|can be|are|were|ist|est|"
+    rf"[ \t*_`\"')\]}}\\$]*(?:\w+ ){{0,2}}?(?:(?:is|was|seems|looks|would be|must be|has to be|can be|are|were|ist|est|"
     rf"es|:|=)"
     rf"(?: (?:just|also|clearly|obviously|definitely|simply|therefore|thus))*\s*{_WRONG}"
     r"|(?:is not|isn't|are not|aren't|was not|wasn't|cannot be|can't be|couldn't be|can not be|must not be|does not|doesn't)"
