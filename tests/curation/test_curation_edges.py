@@ -60,7 +60,7 @@ def test_a_row_that_ends_in_a_tool_call_stays_as_it_is(project: Path, capsys: py
     weighed = [{"role": "assistant", "content": "Yes.", "loss_weight": 1.0}, *silent]
     rows = [{"messages": turns, "candidate": "No."} for turns in (messages, weighed, silent[:1] + weighed[:1])]
     write_rows(project / "rows.jsonl", rows)
-    overrides = ["data.chat_template=chatml", curation("ssr")]
+    overrides = ["data.chat_template=chatml", "data.on_left_out=allow", curation("ssr")]
     found = curated_rows(project, *overrides)
     assert [row["messages"] for row in found][:2] == [messages, weighed]
     assert found[2]["messages"][-1] == {"role": "assistant", "content": "No.", "loss_weight": 1.0}
