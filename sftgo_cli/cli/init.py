@@ -50,7 +50,10 @@ def init(
     if from_config is not None:
         text, tool, left_out = converted(from_config, methods)
         files = {"": text}
-        say(f"converted from {tool}; {len(left_out) or 'nothing'} could not be converted{':' if left_out else ''}")
+        say(
+            f"converted from {tool}; "
+            + (f"{len(left_out)} could not be converted:" if left_out else "nothing is left out")
+        )
         for line in left_out:
             say(f"  {line}")
     else:

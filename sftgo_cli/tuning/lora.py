@@ -33,7 +33,7 @@ class Options(MethodOptions):
     lora_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.05, description="Dropout before A")
     target_modules: str | list[str] = Field("all-linear", description="Names, a regular expression, or all-linear")
     modules_to_save: list[str] | None = Field(None, description="Modules trained whole beside the adapters")
-    bias: Literal["none", "all", "lora_only"] = "none"
+    bias: Literal["none", "all", "lora_only"] = Field("none", description="Biases that are trained too")
     use_dora: bool = Field(False, description="DoRA")
     use_rslora: bool = Field(False, description="rsLoRA")
 
