@@ -103,6 +103,10 @@ def _check_packages(recipe: Recipe) -> None:
     if len(trackers) > 1 and {"none", "all"} & {*trackers}:
         raise UserError("none and all stand alone", "training.report_to", "list the trackers")
     check_installed(section.optim)
+    if recipe.model.quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
+        raise EnvironmentProblem(
+            "quantization needs bitsandbytes", "model.quantization", "pip install 'sftgo[quantization]'"
+        )
     if section.deepspeed is not None:
         if importlib.util.find_spec("deepspeed") is None:
             raise EnvironmentProblem(
