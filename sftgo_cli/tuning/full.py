@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from sftgo_cli.errors import UserError
 from sftgo_cli.recipe.options import MethodOptions
 
 if TYPE_CHECKING:
@@ -27,6 +28,17 @@ def base_dtype(options: Options, compute_dtype: str) -> str:
 
 
 def apply(model: PreTrainedModel, options: Options, say: Callable[[str], None] = lambda line: None) -> PreTrainedModel:
-    """Make every parameter trainable."""
+    """Make every parameter trainable.
+
+    Raises:
+        UserError: the weights are quantized.
+    """
+    method = getattr(model, "quantization_method", None)
+    if method is not None:
+        raise UserError(
+            f"the model's weights are quantized ({getattr(method, 'value', method)}), which cannot be trained in full",
+            "tuning.name",
+            "use tuning: lora, or the model's unquantized weights",
+        )
     model.requires_grad_(True)
     return model

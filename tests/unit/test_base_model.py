@@ -19,6 +19,7 @@ from sftgo_cli.base_model import load_base_model, load_trained_model, model_fing
 from sftgo_cli.errors import EnvironmentProblem, SftgoError, UserError
 from sftgo_cli.model_source import model_source
 from sftgo_cli.recipe.model_section import ModelSection
+from sftgo_cli.tuning import full
 
 IDS = torch.arange(3, 20)[None]
 SIZES: dict[str, Any] = {
@@ -252,3 +253,10 @@ def test_tied_and_multimodal_models_load_whole(tmp_path: Path) -> None:
     wrapper.save_pretrained(tmp_path / "wrapper")
     loaded = load_base_model(section_of("wrapper"), tmp_path, "float32")
     assert torch.equal(logits_of(loaded), logits_of(wrapper))
+
+
+def test_quantized_weights_are_not_trained_in_full(base: Path, tmp_path: Path) -> None:
+    model: Any = load_base_model(section_of(base), tmp_path, "float32")
+    model.quantization_method = "fp8"  # as transformers marks it on an accelerator; here it gives the plain weights
+    with pytest.raises(UserError, match=r"quantized \(fp8\), which cannot be trained in full - tuning\.name"):
+        full.apply(model, full.Options())
