@@ -61,7 +61,7 @@ def check_names(names: Sequence[str], wanted: Iterable[str], where: str) -> None
             known = sorted({name.rpartition(".")[2] for name in names} - {str(number) for number in range(1000)})
             close = nearest(one, known)
             fix = f"did you mean {close}?" if close else f"the model has {', '.join(known[:20])}"
-            raise UserError(f"the model has no module {one!r}", where, fix)
+            raise UserError(f"no module matches {one!r}", where, fix)
 
 
 def matching(names: Iterable[str], wanted: str) -> list[str]:

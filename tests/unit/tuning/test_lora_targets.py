@@ -77,12 +77,12 @@ def test_experts_that_take_no_such_option_are_the_reason_given(option: str, valu
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target_modules": ["q_proj", "v_prj"]}, "no module 'v_prj' - tuning.target_modules - did you mean v_proj?"),
-        ({"target_modules": "q_prj"}, "no module 'q_prj' - tuning.target_modules - did you mean q_proj?"),
+        ({"target_modules": ["q_proj", "v_prj"]}, "matches 'v_prj' - tuning.target_modules - did you mean v_proj?"),
+        ({"target_modules": "q_prj"}, "no module matches 'q_prj' - tuning.target_modules - did you mean q_proj?"),
         ({"target_modules": ".*(q_prj)"}, "no module matches '.*(q_prj)' as a whole"),
         ({"target_modules": "("}, "is no regular expression"),
         ({"target_modules": ["mlp"]}, "peft refuses these targets: Target module LlamaMLP"),
-        ({"modules_to_save": ["norms"]}, "no module 'norms' - tuning.modules_to_save - did you mean norm?"),
+        ({"modules_to_save": ["norms"]}, "no module matches 'norms' - tuning.modules_to_save - did you mean norm?"),
     ],
 )
 def test_wrong_names_are_errors(options: dict[str, Any], message: str) -> None:
