@@ -73,7 +73,8 @@ _DOTS_AND_COMMA = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+(?![0
 _ONE_DOT = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}\.[0-9]{3}(?![0-9]|[.,][0-9])")
 _SPACES = re.compile(r"(?<![0-9.,])(?<![0-9] )[1-9][0-9]{0,2}(?: [0-9]{3})+(?:,[0-9]+)?(?![0-9]|[.,][0-9]| [0-9])")
 _PAID_SPACES = re.compile(r"(?<=[$€£])[1-9][0-9]{0,2}(?: [0-9]{3})+(?![0-9]|[.,][0-9]| [0-9])")
-_ALONE = re.compile(r"[\s*$€£]*[0-9 ]+[\s*$€£.]*")
+_AROUND = " \t\r\n*$€£"  # what may stand around a number that is the whole text
+_DIGITS_AND_SPACES = re.compile(r"[0-9][0-9 ]*")
 _COMMA = re.compile(r"(?<![0-9.,])[0-9]+,[0-9]+(?![0-9]|[.,][0-9])")
 _GROUP = re.compile(r"[1-9][0-9]{0,2},[0-9]{3}")
 _MONEY_BEHIND = re.compile(r" ?(?:€|EUR\b|[Ee]uros?\b|руб|zł|kr\b|₺|TL\b|Kč)")
@@ -142,7 +143,8 @@ def _national(text: str) -> str:
     text = _DOTS.sub(_turned, text)
     text = _DOTS_AND_COMMA.sub(_turned, text)
     foreign = writes_decimal_commas(text)
-    if foreign or _ALONE.fullmatch(text):
+    # Stripped, not matched: a pattern with blanks in three places would try every way to share them out.
+    if foreign or _DIGITS_AND_SPACES.fullmatch(text.lstrip(_AROUND).rstrip(_AROUND + ".")):
         text = _SPACES.sub(_turned, text)
     text = _PAID_SPACES.sub(_turned, text)
     text = _ONE_DOT.sub(lambda match: _one_dot(match, foreign), text)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from sftgo_cli.curation.written_numbers import WrittenNumber, first_number
 
+LONGEST_SENTENCE = 400  # characters
 _OPERATOR = re.compile(
     r"(?:[\s)]*(?:\*\*?|[×÷/^+x-]|\\)\s*[($€£{-]*| (?:plus|minus|times|divided by|multiplied by) [$€£]?)\.?[0-9]"
 )
@@ -131,6 +132,8 @@ def chosen_number(text: str, start: int, stop: int, said: Sequence[WrittenNumber
 
 def _beside_the_point(text: str, start: int, stop: int, number: WrittenNumber, said: Sequence[WrittenNumber]) -> bool:
     """Whether a number only tells where, when or why another one of its sentence holds."""
+    # Of an endless sentence its last part: many numbers would each read all of it again.
+    start = max(start, number.start - LONGEST_SENTENCE)
     sentence = max((match.end() for match in _SENTENCE.finditer(text, start, number.start)), default=start)
     earlier = [one for one in said if sentence <= one.start < number.start]
     before = text[sentence : number.start]
