@@ -249,8 +249,12 @@ def _try_optimizer(args: TrainingArguments, section: TrainingSection, device: to
             save_optimizer(Path(folder), optimizer)
     except SftgoError:
         raise
+    except OSError:
+        return  # a full disk says nothing about the optimizer; where checkpoints go, it is met and named
     except Exception as error:  # whatever a foreign optimizer raises: the training would end with it
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "I/O error" in reason:
+            return  # safetensors' own kind of OSError
         raise UserError(
             f"{section.optim} cannot make a step on {device.type}: {reason}",
             "training.optim",

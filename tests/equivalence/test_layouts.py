@@ -11,6 +11,7 @@ from sftgo_cli.data.collation import Collator
 from sftgo_cli.losses import head
 from sftgo_cli.training import model
 from sftgo_cli.training.packing_probe import Leak
+from sftgo_cli.training.trainer import SftgoTrainer
 from tests.equivalence.runs import largest_relative_difference, losses, run, weights
 
 SHORT = ["training.max_steps=6", "training.optim=sgd", "training.learning_rate=0.1"]
@@ -38,11 +39,17 @@ def test_without_padding_and_with(tuning: list[str], tmp_path: Path, monkeypatch
 
 
 def test_training_never_makes_whole_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The path for unknown heads is taken by no step and no evaluation."""
+    """The path for unknown heads is taken by no step and no evaluation; the probe before compares with whole logits."""
 
     def whole_logits(*given: Any) -> None:
         raise AssertionError("fell back to whole logits")
 
-    monkeypatch.setattr(head, "token_terms", whole_logits)
+    train = SftgoTrainer.train
+
+    def watched(self: SftgoTrainer, *given: Any, **options: Any) -> Any:
+        monkeypatch.setattr(head, "token_terms", whole_logits)
+        return train(self, *given, **options)
+
+    monkeypatch.setattr(SftgoTrainer, "train", watched)
     trained = run(tmp_path, "run", *SHORT, "training.eval_strategy=steps", "training.eval_steps=3")
     assert len(losses(trained)) == 6
