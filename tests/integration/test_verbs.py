@@ -275,7 +275,8 @@ def test_merge_gives_the_adapters_model(runs: dict[str, Path], capsys: Any, tmp_
     assert not (tmp_path / "two").exists()
 
 
-def test_schema_methods_doctor_and_cache(recipe: Path, capsys: Any) -> None:
+def test_schema_methods_doctor_and_cache(recipe: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)  # a process of several test workers has it, and tables fold then
     schema = json.loads(printed(capsys, "schema")[0])
     assert {"model", "data", "objective"} <= set(schema["properties"])
     listed, _ = printed(capsys, "methods")
