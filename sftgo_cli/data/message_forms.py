@@ -2,8 +2,9 @@
 
 Rows are read into one form (`data/messages.py`). Published templates differ in what they can read: content as text or
 as parts, no content beside a call as an empty text or as null, arguments of a call as an object or as JSON text, call
-ids of nine characters (Mistral), a tool message with the name of the function it answers. `formed` brings a
-conversation into a template's form; which one that is, is found by probing the template (`data/template_probes.py`).
+ids of nine characters (Mistral), a tool message with the name of the function it answers, its result as a list.
+`formed` brings a conversation into a template's form; which one that is, is found by probing the template
+(`data/template_probes.py`).
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class MessageForms:
     arguments_as_text: bool = False
     short_call_ids: bool = False
     named_tools: bool = False
+    results_as_list: bool = False
 
 
 PLAIN = MessageForms()
@@ -75,6 +77,8 @@ def _formed(forms: MessageForms, message: Message) -> Message:
         message = {"thinking": reasoning, **message, REASONING: reasoning}
     if forms.arguments_as_text and message.get("tool_calls"):
         message = {**message, "tool_calls": [_with_text(call) for call in message["tool_calls"]]}
+    if forms.results_as_list and message["role"] == "tool" and isinstance(message["content"], str):
+        return {**message, "content": [message["content"]]}
     if forms.null_content and message.get("tool_calls") and message["content"] == "":
         return {**message, "content": None}
     if (forms.content_as_parts or (forms.reasoning_as_part and reasoning)) and isinstance(message["content"], str):

@@ -1,6 +1,7 @@
 """Which characters of a rendered conversation are the assistant's, message by message.
 
-With `{% generation %}` markers the template says so itself; without, `turns.py` finds out. A span includes the
+With `{% generation %}` markers the template says so itself (but for a header that it marks as well); without,
+`turns.py` finds out. A span includes the
 end-of-turn marker and no white space after it. A template that ends a turn with the next turn's header gets that token
 written after the last turn, too, so that stopping is learnt there.
 """
@@ -46,7 +47,8 @@ def attributed_spans(
     if template.has_markers:
         text, marks = render_marked(template, conversation, where)
         found = attribute(template, conversation, where, text)
-        return found, _said(conversation, found, _marked(conversation, found, marks, wanted))
+        marked = _marked(conversation, found, marks, wanted)
+        return found, _said(conversation, found, _without_headers(template, conversation, found, marked, where))
     found = attribute(template, conversation, where)
     spans = turn_spans(template, conversation, found, wanted, where)
     for i in wanted:
@@ -95,7 +97,7 @@ def _marked(
     conversation: Conversation, found: Attribution, marks: Iterable[Span], wanted: Sequence[int]
 ) -> dict[int, list[Span]]:
     """The marks of each wanted message: a mark is the message's whose characters it holds, else the one's before it."""
-    kept = [span for span in (_trim(found.text, *mark) for mark in marks) if span[0] < span[1]]
+    kept = [span for span in (_trim(found.text, *mark) for mark in _joined(marks)) if span[0] < span[1]]
     answers = [i for i, message in enumerate(conversation.messages) if message["role"] == "assistant"]
     if len(kept) == len(answers):
         return {i: [mark] for i, mark in zip(answers, kept, strict=True) if i in wanted}
@@ -159,6 +161,30 @@ def content_span(conversation: Conversation, i: int, found: Attribution, turn: S
     end = start + len(core)
     after = next(k for k in range(len(tail), -1, -1) if text.startswith(tail[:k], end))
     return (start - before, end + after), len(lead) - before
+
+
+def _joined(marks: Iterable[Span]) -> list[Span]:
+    """Marks that touch as one: white space between them is the assistant's."""
+    joined: list[Span] = []
+    for start, end in sorted(marks):
+        if joined and joined[-1][1] == start:
+            joined[-1] = joined[-1][0], end
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _without_headers(
+    template: ChatTemplate, conversation: Conversation, found: Attribution, spans: dict[int, list[Span]], where: str
+) -> dict[int, list[Span]]:
+    """The marks from where the turn begins: some templates mark its header too (SmolLM3), which every prompt ends with."""
+    turns = turn_spans(template, conversation, found, spans, where)
+    return {
+        i: [(max(start, turns[i][0][0]) if end > turns[i][0][0] else start, end) for start, end in own]
+        if turns[i]
+        else own
+        for i, own in spans.items()
+    }
 
 
 def _trim(text: str, start: int, end: int) -> Span:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sftgo_cli.data.segments import GivenGroups
 
 Say = Callable[[str], None]
-TOKENIZE_VERSION = 5
+TOKENIZE_VERSION = 6
 HOLDOUT_VERSION = 2
 PARTS = ("train", "heldout")
 # Keys of `data` that say what becomes of a row.

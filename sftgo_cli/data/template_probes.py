@@ -10,11 +10,13 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
+import numpy as np
+
 from sftgo_cli.data.attribution import attribute
 from sftgo_cli.data.message_forms import REASONING, Conversation, MessageForms
 from sftgo_cli.data.messages import Message
 from sftgo_cli.data.spans import answer_spans
-from sftgo_cli.data.templates import ChatTemplate, compile_template, render, shared_prefix
+from sftgo_cli.data.templates import ChatTemplate, compile_template, render, render_marked, shared_prefix
 from sftgo_cli.errors import UserError
 
 QUESTION: Message = {"role": "user", "content": "Hello?"}
@@ -52,8 +54,28 @@ def open_template(source: str, tokenizer: Any) -> ChatTemplate:
     """
     template = compile_template(source, tokenizer)
     template = replace(template, forms=_forms(template))
+    template = replace(template, has_markers=template.has_markers and _markers_hold(template))
     template = replace(template, generation_prompt=_generation_prompt(template), openers=_openers(template))
     return replace(template, stops=_stops_at_headers(template))
+
+
+def _markers_hold(template: ChatTemplate) -> bool:
+    """Whether `{% generation %}` marks an answer and nothing of the question: transformers counts wrong where the markers
+    stand in a macro. A template that marks too little of a turn is believed (and refused if that is its end)."""
+    for opening, tools in OPENINGS:
+        conversation = Conversation([*opening, ANSWER], tools)
+        try:
+            text, marks = render_marked(template, conversation, WHERE)
+        except UserError:
+            continue
+        found = attribute(template, conversation, WHERE, text)
+        marked = np.zeros(len(text), dtype=np.bool_)
+        for start, end in marks:
+            marked[start:end] = True
+        messages = found.messages()
+        is_answer = messages == len(opening)
+        return bool(marked[is_answer].all()) and not marked[(messages >= 0) & ~is_answer].any()
+    return True
 
 
 def _text_of(template: ChatTemplate, messages: Sequence[Message], tools: list[dict[str, Any]] | None) -> str:
@@ -71,7 +93,24 @@ def _forms(template: ChatTemplate) -> MessageForms:
         parts = replace(template, forms=MessageForms(content_as_parts=True))
         if any(PROBE_ANSWER in _text_of(parts, messages, None) for messages in answers):
             forms = parts.forms
-    return _reasoning_form(template, _call_forms(template, forms))
+    return _reasoning_form(template, _result_form(template, _call_forms(template, forms)))
+
+
+def _result_form(template: ChatTemplate, forms: MessageForms) -> MessageForms:
+    """Some templates read a tool's result as a list, and would write a text letter by letter."""
+    tried = replace(forms, results_as_list=True)
+    for text in ("", PROBE_ANSWER):
+        call: Message = {"role": "assistant", "content": text, "tool_calls": [_call()]}
+        messages: list[Message] = [QUESTION, call, {"role": "tool", "content": CITY}, ANSWER]
+        # The city stands in the call as well.
+        counts = [_text_of(replace(template, forms=form), messages, [TOOL]).count(CITY) for form in (forms, tried)]
+        if max(counts) > 1:
+            return tried if counts[0] < 2 else forms
+    return forms
+
+
+def _call() -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "lookup", "arguments": ARGUMENTS}}
 
 
 def _reasoning_form(template: ChatTemplate, forms: MessageForms) -> MessageForms:
@@ -87,10 +126,15 @@ def _reasoning_form(template: ChatTemplate, forms: MessageForms) -> MessageForms
 
 def _call_forms(template: ChatTemplate, forms: MessageForms) -> MessageForms:
     """The first form in which a call's arguments reach the text as they should; the plainest where none does."""
-    function = {"name": "lookup", "arguments": ARGUMENTS}
-    call: Message = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]}
-    answered = [call, {"role": "tool", "content": "42"}, ANSWER]
-    for messages in ([QUESTION, *answered], [SYSTEM, QUESTION, *answered], [QUESTION, call]):
+    call: Message = {"role": "assistant", "content": "", "tool_calls": [_call()]}
+    talking = {**call, "content": PROBE_ANSWER}
+    answered = [{"role": "tool", "content": "42"}, ANSWER]
+    for messages in (
+        [QUESTION, call, *answered],
+        [SYSTEM, QUESTION, call, *answered],
+        [QUESTION, call],
+        [QUESTION, talking, *answered],
+    ):
         for null, as_text, short_ids, named in sorted(product((False, True), repeat=4), key=sum):
             tried = replace(
                 forms, null_content=null, arguments_as_text=as_text, short_call_ids=short_ids, named_tools=named
@@ -122,8 +166,8 @@ def _openers(template: ChatTemplate) -> frozenset[str]:
 
 
 def _stops_at_headers(template: ChatTemplate) -> dict[str, str]:
-    """The tokens of the next role's header at which the model stops, by role, for templates that write nothing after an
-    answer and begin every header with a token (GLM-4)."""
+    """The tokens that end a turn, by the role that follows, for templates that write none after the last answer: its
+    end of turn comes with the next message only (Qwen1.5), or is the next header's own token (GLM-4)."""
     if template.has_markers or _after_answer(template, [], None).strip():
         return {}
     stops = {}
@@ -132,16 +176,16 @@ def _stops_at_headers(template: ChatTemplate) -> dict[str, str]:
         alone, gap = _after_answer(template, [], tools), _after_answer(template, [following], tools)
         header = gap[shared_prefix(alone, gap, template.added_tokens) :].strip()
         token = next((token for token in template.added_tokens if header.startswith(token)), None)
-        # A token that begins the assistant's header as well cannot tell a stop from a start.
-        if token is not None and not template.generation_prompt.strip().startswith(token):
+        # A token that opens every header, the assistant's as well, cannot tell a stop from a start.
+        opens_all = token in template.openers and template.generation_prompt.strip().startswith(token or "")
+        if token is not None and not opens_all:
             stops[role] = token
     return stops if "user" in stops else {}
 
 
 def _after_answer(template: ChatTemplate, following: list[Message], tools: list[dict[str, Any]] | None) -> str:
     """What the template writes after an answer and before the text of the message that follows."""
-    call = {"type": "function", "function": {"name": "lookup", "arguments": ARGUMENTS}}
-    answer = {**ANSWER, "tool_calls": [call]} if tools else ANSWER
+    answer = {**ANSWER, "tool_calls": [_call()]} if tools else ANSWER
     for opening, _ in OPENINGS[:2]:
         messages = [*opening, answer, *following]
         try:

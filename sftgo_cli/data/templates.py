@@ -58,7 +58,8 @@ class ChatTemplate:
     """A template ready to render. `added_tokens` are the tokenizer's whole-string tokens, longest first;
     `generation_prompt` is the text that opens an assistant turn, empty where the template has none; `literals` are the
     texts that stand in the template itself; `end_of_turn` closes a turn; `cuts` and `skeletons` remember where turns
-    begin and end."""
+    begin and end. `stops`: by the role that would follow, the token that ends the last turn, where the template itself
+    writes none there."""
 
     source: str
     variables: Mapping[str, Any]
@@ -69,7 +70,7 @@ class ChatTemplate:
     forms: MessageForms = PLAIN
     end_of_turn: str = ""
     openers: frozenset[str] = frozenset()  # added tokens that open a header
-    stops: Mapping[str, str] = field(default_factory=dict)  # next role -> the header token that ends a turn (GLM)
+    stops: Mapping[str, str] = field(default_factory=dict)
     cuts: dict[tuple[object, ...], int] = field(default_factory=dict, compare=False)
     skeletons: dict[tuple[object, ...], Skeleton] = field(default_factory=dict, compare=False)
 

@@ -128,6 +128,14 @@ CASES: list[tuple[str, list[dict[str, Any]], list[str], tuple[LeftOut, ...]]] = 
     ("marks_everything", BOTH, [
         f"<think>must look</think><call>{written('CET')}</call>{END}", f"<think>so it is</think>It is nine.{END}",
     ], ()),
+    ("closes_when_something_follows", CHAT, [f"It is nine.{END}", f"Ten.{END}"], ()),
+    ("closes_when_something_follows", [*CHAT, ASK], [f"It is nine.{END}", f"Ten.{END}"], ()),
+    ("marks_the_header_too", CHAT, [f"It is nine.{END}", f"Ten.{END}"], ()),
+    ("marks_within_a_macro", CHAT, [f"It is nine.{END}", f"Ten.{END}"], ()),
+    ("marks_in_pieces", REASONED, [
+        f"<think>the sun is up</think>\nIt is nine.\n{END}", f"<think>one more</think>\nTen.\n{END}",
+    ], ()),
+    ("results_as_a_list", CALLS, [f"<call>{written('CET')}</call>{END}", f"It is nine.{END}"], ()),
     ("closes_only_at_the_end", CHAT, [f"It is nine.{END}", f"Ten.{END}\n</s>"], ()),
 ]  # fmt: skip
 
@@ -181,6 +189,10 @@ def test_the_last_turn_alone(
     row = rendered(name, messages, "completion")
     assert row.text[row.spans[-1][0] : row.spans[-1][1]] == trained[-1]
     assert len(row.spans) == 1
+
+
+def test_a_result_that_is_read_as_a_list_is_written_in_one_piece() -> None:
+    assert '<|im_start|>tool\n0: "9";' in rendered("results_as_a_list", CALLS).text
 
 
 def test_every_template_is_tested() -> None:
